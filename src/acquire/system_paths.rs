@@ -1,0 +1,119 @@
+//! Directories that belong to the system, whoever asks: nobody means `--chown /etc`.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Error, anyhow};
+
+use crate::failure::{call, hinted, lossy};
+use crate::{pathwalk, sys};
+
+/// The directories themselves; what lies below them may well be a service's.
+const THEMSELVES: [&CStr; 30] = [
+    c"/",
+    c"/bin",
+    c"/boot",
+    c"/dev",
+    c"/etc",
+    c"/home",
+    c"/lib",
+    c"/lib32",
+    c"/lib64",
+    c"/libx32",
+    c"/proc",
+    c"/root",
+    c"/run",
+    c"/sbin",
+    c"/sys",
+    c"/tmp",
+    c"/usr",
+    c"/usr/bin",
+    c"/usr/include",
+    c"/usr/lib",
+    c"/usr/lib32",
+    c"/usr/lib64",
+    c"/usr/libexec",
+    c"/usr/local",
+    c"/usr/local/bin",
+    c"/usr/sbin",
+    c"/usr/share",
+    c"/var",
+    c"/var/lib",
+    c"/var/tmp",
+];
+
+/// Everything below, too: the kernel's own. /dev/shm is for everybody.
+const BELOW: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// Refuses a path by how it is spelled.
+pub fn refuse_name(option: &str, path: &CStr) -> Result<(), Error> {
+    let name = lossy(path);
+    let names: Vec<&str> = name.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
+    if names.contains(&"..") {
+        // Where `..` leads is seen by refuse_file, not by spelling.
+        return Ok(());
+    }
+    let plain = format!("/{}", names.join("/"));
+    let below = BELOW.iter().any(|top| plain.strip_prefix(top).is_some_and(|rest| rest.starts_with('/')));
+    let shared_memory = plain.starts_with("/dev/shm/");
+    if name.starts_with('/') && (below && !shared_memory || THEMSELVES.iter().any(|dir| dir.to_bytes() == plain.as_bytes())) {
+        return Err(refused(option, &name, &plain));
+    }
+    Ok(())
+}
+
+/// Refuses a file that is one of them, however it was reached.
+pub fn refuse_file(option: &str, path: &CStr, file: &OwnedFd) -> Result<(), Error> {
+    let facts = sys::facts(file.as_fd()).map_err(|errno| call(format_args!("{option} {}: statx", lossy(path)), errno))?;
+    for directory in THEMSELVES {
+        // One that can't be reached is not what was reached.
+        if let Ok(found) = pathwalk::find(directory)
+            && let Ok(system) = sys::facts(found.file.as_fd())
+            && system.identity == facts.identity
+        {
+            return Err(refused(option, &lossy(path), &lossy(directory)));
+        }
+    }
+    let of_the_kernel = nix::sys::statfs::fstatfs(file).map_err(|errno| anyhow!("{option} {}: fstatfs: {errno}", lossy(path)))?;
+    match of_the_kernel.filesystem_type() {
+        nix::sys::statfs::PROC_SUPER_MAGIC => Err(refused(option, &lossy(path), "/proc")),
+        nix::sys::statfs::SYSFS_MAGIC => Err(refused(option, &lossy(path), "/sys")),
+        _ => Ok(()),
+    }
+}
+
+fn refused(option: &str, path: &str, directory: &str) -> Error {
+    hinted(
+        format!("{option} {path}: refused, {directory} belongs to the system"),
+        "name the directory of the service itself, such as /data or /var/lib/app",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_directories_are_refused_by_name() {
+        for path in [c"/", c"//", c"/etc", c"/etc/", c"/./usr//", c"/proc/1", c"/sys/fs", c"/dev/sda", c"/dev/shm", c"/var/lib"] {
+            assert!(refuse_name("--chown", path).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_service_owns_is_not() {
+        for path in [
+            c"/data",
+            c"/etc/app",
+            c"/usr/src/app",
+            c"/var/lib/app",
+            c"/dev/shm/app",
+            c"etc",
+            c"/home/node",
+            c"/srv",
+            c"/devices",
+        ] {
+            assert!(refuse_name("--chown", path).is_ok(), "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Sets of capabilities, by number: a kernel newer than this program may have some that it can't name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use caps::Capability;
+
+/// Up to 64 capabilities, one bit each, as capget(2) gives them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CapSet(pub u64);
+
+impl CapSet {
+    /// No capability.
+    pub const EMPTY: Self = Self(0);
+
+    /// Reads `NET_BIND_SERVICE,cap_chown`: names from capabilities(7), in any case, `CAP_` or not.
+    pub fn parse(list: &str) -> Result<Self, String> {
+        list.split(',').try_fold(Self::EMPTY, |set, name| {
+            let upper = name.to_ascii_uppercase();
+            let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+            let one = Capability::from_str(&full).map_err(|_| format!("there is no capability '{name}'"))?;
+            Ok(Self(set.0 | 1 << one.index()))
+        })
+    }
+
+    /// Whether the capability is among them.
+    #[must_use]
+    pub fn has(self, capability: Capability) -> bool {
+        self.has_number(u32::from(capability.index()))
+    }
+
+    /// Whether the capability of that number is among them.
+    #[must_use]
+    pub fn has_number(self, number: u32) -> bool {
+        number < u64::BITS && self.0 >> number & 1 == 1
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those of this set that the other lacks.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Their numbers, ascending.
+    pub fn numbers(self) -> impl Iterator<Item = u32> {
+        (0..u64::BITS).filter(move |&number| self.has_number(number))
+    }
+
+    /// Their names; a number where there is no name yet.
+    #[must_use]
+    pub fn names(self) -> Vec<String> {
+        self.numbers()
+            .map(|number| {
+                caps::all()
+                    .into_iter()
+                    .find(|c| u32::from(c.index()) == number)
+                    .map_or_else(|| format!("capability {number}"), |c| c.to_string())
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for CapSet {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() { out.write_str("none") } else { out.write_str(&self.names().join(", ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_capabilities_7_in_any_case() {
+        let set = CapSet(1 << 10 | 1);
+        assert_eq!(CapSet::parse("NET_BIND_SERVICE,CHOWN"), Ok(set));
+        assert_eq!(CapSet::parse("cap_chown,Net_Bind_Service"), Ok(set));
+        assert_eq!(set.to_string(), "CAP_CHOWN, CAP_NET_BIND_SERVICE");
+    }
+
+    #[test]
+    fn what_is_no_capability_is_refused_by_name() {
+        for list in ["", "all", "CHOWN,", "CHOWN, KILL", "CAP_CAP_CHOWN", "0"] {
+            assert!(CapSet::parse(list).is_err(), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_capability_without_a_name_keeps_its_number() {
+        assert_eq!(CapSet(1 << 63).to_string(), "capability 63");
+        assert!(!CapSet(u64::MAX).has_number(64));
+    }
+}

@@ -1,0 +1,159 @@
+//! Which descriptors the command has, and whom they belong to.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+use anyhow::{Error, bail};
+use nix::errno::Errno;
+
+use crate::activation;
+use crate::failure::call;
+use crate::plan::Plan;
+use crate::sys;
+
+/// What a descriptor is, as far as ownership matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nature {
+    /// A pipe of pipe(2): its owner alone can open it again, as /dev/stdout does.
+    Pipe,
+    /// Anything else.
+    Other,
+}
+
+/// Which of 0, 1, 2 the command should own: pipes, and terminals that nobody above shares. Opens /dev/null
+/// where one is closed.
+pub fn own_streams() -> Result<Vec<RawFd>, Error> {
+    let mut own = Vec::new();
+    for fd in 0..=2 {
+        let facts = match sys::fstat(fd) {
+            Ok(facts) => facts,
+            Err(Errno::EBADF) => match sys::open_null() {
+                Ok(opened) if opened == fd => continue,
+                Ok(other) => bail!("open(/dev/null): got descriptor {other}, not {fd}"),
+                Err(errno) => return Err(call(format_args!("descriptor {fd} is closed, and open(/dev/null)"), errno)),
+            },
+            Err(errno) => return Err(call(format_args!("fstat({fd})"), errno)),
+        };
+        let ours = match facts.st_mode & libc::S_IFMT {
+            libc::S_IFIFO => sys::is_anonymous_pipe(fd),
+            libc::S_IFCHR => sys::is_terminal(fd) && nobody_above(),
+            _ => false,
+        };
+        if ours {
+            own.push(fd);
+        }
+    }
+    Ok(own)
+}
+
+/// Whether no process above can share the terminal: as PID 1, or entered from outside the PID namespace
+/// (docker exec), which reads as parent 0. A root shell's terminal is never given away.
+fn nobody_above() -> bool {
+    nix::unistd::getpid().as_raw() == 1 || nix::unistd::getppid().as_raw() == 0
+}
+
+/// The open descriptors that arguments name as `/dev/fd/N` or `/proc/self/fd/N`, as a shell's process
+/// substitution does.
+pub fn named_in(command: &[&CStr]) -> Vec<(RawFd, Nature)> {
+    let mut named = Vec::new();
+    for fd in command.iter().flat_map(|argument| numbers(argument.to_bytes())) {
+        if fd > 2 && sys::is_open(fd) && !named.iter().any(|&(known, _)| known == fd) {
+            named.push((fd, if sys::is_anonymous_pipe(fd) { Nature::Pipe } else { Nature::Other }));
+        }
+    }
+    named
+}
+
+/// Every N of `/dev/fd/N` and `/proc/self/fd/N`, wherever it stands in the argument.
+fn numbers(argument: &[u8]) -> Vec<RawFd> {
+    let mut found = Vec::new();
+    for prefix in [&b"/dev/fd/"[..], b"/proc/self/fd/"] {
+        for (start, _) in argument.windows(prefix.len()).enumerate().filter(|(_, window)| *window == prefix) {
+            let rest = argument.get(start + prefix.len()..).unwrap_or_default();
+            let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let digits = rest.get(..length).and_then(|digits| std::str::from_utf8(digits).ok());
+            found.extend(digits.and_then(|digits| digits.parse::<RawFd>().ok()));
+        }
+    }
+    found
+}
+
+/// Gives the target its streams, as `docker run -u` does. Only whom a file belongs to is at stake: a
+/// refusal (no CAP_CHOWN) takes the command nothing but the opening of /dev/stdout.
+pub fn give_streams(plan: &Plan) {
+    for &fd in &plan.streams {
+        let _ = sys::chown(sys::borrow(fd), plan.identity.uid, None);
+    }
+}
+
+/// Puts the sockets where the protocol wants them and closes all that the command is not meant to have.
+/// The last step before execve: nothing of ours is open afterwards.
+pub fn hand_on(plan: &Plan, sockets: Vec<OwnedFd>) -> Result<(), Error> {
+    let first = activation::FIRST + RawFd::try_from(plan.inherited.names().len())?;
+    let behind = first + RawFd::try_from(sockets.len())?;
+    // A socket may sit on a number that another one needs: all step aside first.
+    let aside: Vec<OwnedFd> = sockets
+        .iter()
+        .map(|socket| sys::duplicate_above(socket.as_fd(), behind).map_err(|errno| call("fcntl(F_DUPFD_CLOEXEC)", errno)))
+        .collect::<Result<_, _>>()?;
+    for (socket, number) in aside.iter().zip(first..) {
+        sys::duplicate_onto(socket.as_fd(), number).map_err(|errno| call(format_args!("dup2(socket, {number})"), errno))?;
+    }
+    for fd in (activation::FIRST..first).chain(plan.kept_descriptors.iter().copied()) {
+        sys::clear_close_on_exec(fd).map_err(|errno| call(format_args!("fcntl({fd}, F_SETFD)"), errno))?;
+    }
+    close_others(behind, &plan.kept_descriptors)?;
+    // They are closed by now, or replaced: dropping the owners would close what is the command's.
+    aside.into_iter().chain(sockets).for_each(std::mem::forget);
+    Ok(())
+}
+
+/// Closes every descriptor from `first` on but those in `keep`, which ascends.
+fn close_others(first: RawFd, keep: &[RawFd]) -> Result<(), Error> {
+    let mut next = u32::try_from(first)?;
+    let mut gaps = Vec::with_capacity(keep.len() + 1);
+    for &fd in keep.iter().filter(|&&fd| fd >= first) {
+        let fd = u32::try_from(fd)?;
+        if fd > next {
+            gaps.push((next, fd - 1));
+        }
+        next = fd + 1;
+    }
+    gaps.push((next, u32::MAX));
+    for (from, to) in gaps {
+        match sys::close_range(from, to) {
+            Ok(()) => {}
+            // Before Linux 5.9; or a container engine's filter that does not know the call.
+            Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(first, keep),
+            Err(errno) => return Err(call(format_args!("close_range({from}, {to})"), errno)),
+        }
+    }
+    Ok(())
+}
+
+fn close_listed(first: RawFd, keep: &[RawFd]) -> Result<(), Error> {
+    let listed = match std::fs::read_dir("/proc/self/fd") {
+        Ok(listed) => listed,
+        Err(error) => bail!("open descriptors can't be counted: close_range is refused, and /proc/self/fd: {error}"),
+    };
+    let numbers: Vec<RawFd> = listed
+        .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok()).unwrap_or(-1)))
+        .collect::<Result<_, Error>>()?;
+    for fd in numbers {
+        if fd >= first && !keep.contains(&fd) {
+            sys::close(fd);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dev_fd_n_anywhere_in_an_argument_is_seen() {
+        assert_eq!(numbers(b"--config=/dev/fd/63,/proc/self/fd/7x/dev/fd/"), [63, 7]);
+        assert_eq!(numbers(b"/dev/fd/99999999999 /proc/1/fd/3 dev/fd/4"), Vec::<RawFd>::new());
+    }
+}

@@ -1,0 +1,106 @@
+//! Becoming the command: where it is found, and why it can't be run.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
+
+use anyhow::Error;
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
+
+use crate::descriptors;
+use crate::diagnosis;
+use crate::failure::{At, Failure, Stage, call, hinted, lossy};
+use crate::plan::Plan;
+use crate::proof::Dropped;
+use crate::sys::{self, StringArray};
+
+/// Where a command without a slash is looked for when the environment has no PATH: Docker's own default.
+pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Starts the command in this process's place. Returns only if that failed.
+pub fn exec(_proved: Dropped, plan: &Plan, sockets: Vec<OwnedFd>) -> Failure {
+    if let Err(failure) = descriptors::hand_on(plan, sockets).at(Stage::Drop) {
+        return failure;
+    }
+    let arguments = StringArray::new(plan.command.iter().copied());
+    let environment = StringArray::new(plan.environment.entries());
+    let mut denied = None;
+    let mut closed = Vec::new();
+    for candidate in candidates(plan) {
+        match sys::execve(&candidate, &arguments, &environment) {
+            // Of a script whose interpreter is missing, execve says ENOENT too.
+            Errno::ENOENT | Errno::ENOTDIR if access(candidate.as_c_str(), AccessFlags::F_OK).is_err() => {}
+            // A directory of PATH that the target may not search holds nothing for it.
+            Errno::EACCES if is_searched(plan) && access(candidate.as_c_str(), AccessFlags::F_OK) == Err(Errno::EACCES) => {
+                closed.push(candidate);
+            }
+            // execvp(3) goes on after EACCES, and speaks of it only where nothing else is found.
+            Errno::EACCES => {
+                denied.get_or_insert(candidate);
+            }
+            errno => return unusable(&candidate, errno),
+        }
+    }
+    match denied {
+        Some(candidate) => unusable(&candidate, Errno::EACCES),
+        None => missing(plan, &closed),
+    }
+}
+
+/// Says that the command does not exist anywhere, as far as root can see.
+pub fn check(plan: &Plan) -> Result<(), Failure> {
+    // What can't be looked at is there, for all we know.
+    let there =
+        |candidate: &CString| !matches!(access(candidate.as_c_str(), AccessFlags::F_OK), Err(Errno::ENOENT | Errno::ENOTDIR));
+    if candidates(plan).any(|candidate| there(&candidate)) { Ok(()) } else { Err(missing(plan, &[])) }
+}
+
+fn name(plan: &Plan) -> &'static CStr {
+    plan.command.first().copied().unwrap_or_default()
+}
+
+/// A name with a slash is a path; any other is looked for.
+fn is_searched(plan: &Plan) -> bool {
+    !name(plan).to_bytes().contains(&b'/')
+}
+
+fn path(plan: &Plan) -> &[u8] {
+    plan.environment.value(b"PATH").unwrap_or(DEFAULT_PATH)
+}
+
+/// The files that the command's name may stand for. Elements of PATH that are no absolute path are passed
+/// over: with them, whoever owns the current directory chooses what runs.
+fn candidates(plan: &Plan) -> impl Iterator<Item = CString> {
+    let name = name(plan).to_bytes();
+    let direct = (!is_searched(plan)).then(|| name.to_vec());
+    let searched = if direct.is_some() || name.is_empty() { &[][..] } else { path(plan) };
+    let in_path = searched.split(|&byte| byte == b':').filter(|directory| directory.starts_with(b"/"));
+    let in_path = in_path.map(move |directory| [directory, b"/", name].concat());
+    direct.into_iter().chain(in_path).filter_map(|file| CString::new(file).ok())
+}
+
+fn unusable(file: &CStr, errno: Errno) -> Failure {
+    let what = format!("execve({})", lossy(file));
+    let error = match diagnosis::explain(file, errno) {
+        Some(why) => call(what, errno).context(why),
+        None => call(what, errno),
+    };
+    Failure { stage: Stage::CommandUnusable, error }
+}
+
+fn missing(plan: &Plan, closed: &[CString]) -> Failure {
+    let name = lossy(name(plan));
+    let message = if is_searched(plan) {
+        let closed: String =
+            closed.iter().map(|file| format!("; {} is closed to uid {}", lossy(file), plan.identity.uid)).collect();
+        format!("COMMAND '{name}' is not found in PATH ({}{closed})", String::from_utf8_lossy(path(plan)))
+    } else {
+        format!("COMMAND '{name}' does not exist")
+    };
+    let error = if name.starts_with('-') {
+        hinted(message, "options of stepdown stand before USER; what stands behind it is the command's")
+    } else {
+        Error::msg(message)
+    };
+    Failure { stage: Stage::CommandMissing, error }
+}

@@ -1,0 +1,146 @@
+//! What goes wrong, how it is told, and which exit code it has.
+
+use std::ffi::CStr;
+use std::fmt;
+
+use anyhow::Error;
+use nix::errno::Errno;
+
+use crate::sys;
+
+/// Where a run ended. It alone decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading the command line.
+    CommandLine,
+    /// Reading accounts, environment and credentials.
+    Host,
+    /// Deciding what to do.
+    Plan,
+    /// Checking, before anything changes, what can be checked.
+    Preflight,
+    /// The work that needs root.
+    Chores,
+    /// Giving root up.
+    Drop,
+    /// Reading back what the kernel holds.
+    Proof,
+    /// COMMAND does not exist.
+    CommandMissing,
+    /// COMMAND exists and can't be run.
+    CommandUnusable,
+}
+
+/// A run that ended before COMMAND ran.
+#[derive(Debug)]
+pub struct Failure {
+    /// Where it ended.
+    pub stage: Stage,
+    /// What was being done, on what, and why it failed.
+    pub error: Error,
+}
+
+impl Failure {
+    /// The exit code: that of docker run, env(1), chroot(1) and timeout(1).
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self.stage {
+            Stage::CommandMissing => 127,
+            Stage::CommandUnusable => 126,
+            Stage::CommandLine | Stage::Host | Stage::Plan | Stage::Preflight | Stage::Chores | Stage::Drop | Stage::Proof => 125,
+        }
+    }
+
+    /// Tells stderr: one line what went wrong, one more how to mend it where that is known.
+    pub fn report(&self) {
+        let mut text = format!("stepdown: {}\n", Printable(&format!("{:#}", self.error)));
+        if let Some(hint) = self.error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()) {
+            text += &format!("stepdown: hint: {}\n", Printable(&hint.hint));
+        }
+        sys::write_stderr(&text);
+    }
+}
+
+/// Gives an error its place in the run.
+pub trait At<T> {
+    /// Marks where the run was.
+    fn at(self, stage: Stage) -> Result<T, Failure>;
+}
+
+impl<T> At<T> for Result<T, Error> {
+    fn at(self, stage: Stage) -> Result<T, Failure> {
+        self.map_err(|error| Failure { stage, error })
+    }
+}
+
+#[derive(Debug)]
+struct Hinted {
+    message: String,
+    hint: String,
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Hinted {}
+
+/// An error whose mending is known: `hint` is printed as the second line.
+pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> Error {
+    Error::new(Hinted { message: message.into(), hint: hint.into() })
+}
+
+/// A system call that failed, as a trace would show it: `setgroups([1000, 44]): EPERM: Operation not permitted`.
+/// The error number can be had back: it decides fallbacks and hints.
+pub fn call(call: impl fmt::Display, errno: Errno) -> Error {
+    Error::new(errno).context(call.to_string())
+}
+
+/// Says on stderr what was left undone, and goes on.
+pub fn warn(message: &str) {
+    sys::write_stderr(&format!("stepdown: warning: {}\n", Printable(message)));
+}
+
+/// A text without raw control characters: what it came from may have been made to rewrite a terminal.
+pub struct Printable<'a>(pub &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            // U+202A..2069 turn the direction of the text around them.
+            if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+                write!(out, "{}", c.escape_default())?;
+            } else {
+                fmt::Write::write_char(out, c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A C string for people.
+pub fn lossy(text: &CStr) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(text.to_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_messages_are_printed_without_raw_control_characters() {
+        assert_eq!(Printable("a\u{1b}[2Jb\nc\u{202e}").to_string(), "a\\u{1b}[2Jb\\nc\\u{202e}");
+    }
+
+    #[test]
+    fn only_the_command_itself_yields_126_or_127() {
+        let code = |stage| Failure { stage, error: anyhow::anyhow!("x") }.exit_code();
+        assert_eq!(code(Stage::CommandMissing), 127);
+        assert_eq!(code(Stage::CommandUnusable), 126);
+        for stage in [Stage::CommandLine, Stage::Host, Stage::Plan, Stage::Preflight, Stage::Chores, Stage::Drop, Stage::Proof] {
+            assert_eq!(code(stage), 125);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What the plan needs to know of this process and this kernel, read once, before anything changes.
+
+use std::ffi::CStr;
+use std::io::Read;
+use std::os::fd::{AsFd, RawFd};
+
+use anyhow::{Context, Error, bail};
+use nix::errno::Errno;
+
+use crate::activation::{self, Inherited};
+use crate::capabilities::CapSet;
+use crate::cli::{Args, NewPrivileges};
+use crate::failure::call;
+use crate::sys::{self, CapabilitySets, Triple};
+use crate::userspec::UserSpec;
+use crate::{descriptors, pathwalk};
+
+/// Facts, no decisions.
+pub struct Host {
+    /// The environment as it came.
+    pub environment: Vec<&'static CStr>,
+    /// The bytes of /etc/passwd; none where there is no such file.
+    pub passwd: Vec<u8>,
+    /// The bytes of /etc/group; none where there is no such file, or no need of it.
+    pub group: Vec<u8>,
+    /// Own user ids.
+    pub uids: Triple,
+    /// Own group ids.
+    pub gids: Triple,
+    /// Own supplementary groups.
+    pub groups: Vec<u32>,
+    /// Own capabilities.
+    pub capabilities: CapabilitySets,
+    /// The bounding set, where the command line makes it matter.
+    pub bounding: Option<CapSet>,
+    /// no_new_privs, where the command line makes it matter.
+    pub no_new_privs: Option<bool>,
+    /// uid and gid of the path in `@PATH`.
+    pub owner: Option<(u32, u32)>,
+    /// Which of 0, 1, 2 are pipes of pipe(2), or terminals that nobody above shares.
+    pub own_streams: Vec<RawFd>,
+    /// Those descriptors named in arguments that are open, and whether each is a pipe.
+    pub named: Vec<(RawFd, descriptors::Nature)>,
+    /// Which of `--keep-fd` are open.
+    pub kept_open: Vec<RawFd>,
+    /// Sockets received from a service manager.
+    pub inherited: Inherited,
+    /// Own process id, which is the command's too.
+    pub pid: i32,
+}
+
+impl Host {
+    /// Reads it all. Opens /dev/null on 0, 1, 2 where they are closed, or files opened later would take their place.
+    pub fn read(args: &Args, environment: Vec<&'static CStr>) -> Result<Self, Error> {
+        if sys::started_with_more_rights() {
+            bail!("refusing to run set-user-ID, set-group-ID or with file capabilities: stepdown gives rights up, it is no sudo");
+        }
+        let own_streams = descriptors::own_streams()?;
+        let named = descriptors::named_in(&args.command);
+        let kept_open = args.keep_fds.iter().copied().filter(|&fd| sys::is_open(fd)).collect();
+        let pid = nix::unistd::getpid().as_raw();
+        let inherited = activation::inherited(&environment, pid, sys::is_open);
+        Ok(Self {
+            passwd: read_file(c"/etc/passwd")?,
+            group: if needs_groups(args) { read_file(c"/etc/group")? } else { Vec::new() },
+            uids: sys::getresuid().map_err(|errno| call("getresuid", errno))?,
+            gids: sys::getresgid().map_err(|errno| call("getresgid", errno))?,
+            groups: sys::getgroups().map_err(|errno| call("getgroups", errno))?,
+            capabilities: sys::capget().map_err(|errno| call("capget", errno))?,
+            bounding: bounding_where_it_matters(args)?,
+            no_new_privs: no_new_privs_where_it_matters(args)?,
+            owner: owner(&args.spec)?,
+            environment,
+            own_streams,
+            named,
+            kept_open,
+            inherited,
+            pid,
+        })
+    }
+}
+
+/// `1000:1000` needs no /etc/group.
+fn needs_groups(args: &Args) -> bool {
+    use crate::userspec::{Account, Part};
+    let by_id = |part: &Part| matches!(part, Part::Literal(Account::Id(_)));
+    let list = args.groups.iter().flatten().any(|part| !by_id(part));
+    list || match &args.spec {
+        UserSpec::Account { group: Some(group), .. } => !by_id(group),
+        UserSpec::Account { group: None, .. } => args.groups.is_none(),
+        UserSpec::OwnerOf(_) => false,
+    }
+}
+
+fn bounding_where_it_matters(args: &Args) -> Result<Option<CapSet>, Error> {
+    if args.keep_capabilities.is_empty() && args.new_privileges == NewPrivileges::Forbidden {
+        return Ok(None);
+    }
+    bounding_set().map(Some)
+}
+
+fn no_new_privs_where_it_matters(args: &Args) -> Result<Option<bool>, Error> {
+    match args.new_privileges {
+        NewPrivileges::Forbidden => Ok(None),
+        NewPrivileges::AsFound => sys::no_new_privs().map(Some).map_err(|errno| call("prctl(PR_GET_NO_NEW_PRIVS)", errno)),
+    }
+}
+
+/// The bounding set, counted on the running kernel: it says EINVAL behind its last capability.
+pub fn bounding_set() -> Result<CapSet, Error> {
+    let mut set = CapSet::EMPTY;
+    for number in 0..=u64::BITS {
+        match sys::bounding_has(number) {
+            Ok(true) => set.0 |= 1u64.checked_shl(number).unwrap_or(0),
+            Ok(false) => {}
+            Err(Errno::EINVAL) if number > 0 => return Ok(set),
+            Err(errno) => return Err(call(format_args!("prctl(PR_CAPBSET_READ, {number})"), errno)),
+        }
+    }
+    bail!("prctl(PR_CAPBSET_READ): the kernel names no last capability");
+}
+
+fn owner(spec: &UserSpec) -> Result<Option<(u32, u32)>, Error> {
+    let UserSpec::OwnerOf(path) = spec else { return Ok(None) };
+    let found = pathwalk::find(path).with_context(|| format!("USER '@{}'", crate::failure::lossy(path)))?;
+    let facts = sys::facts(found.file.as_fd()).map_err(|errno| call("statx", errno))?;
+    Ok(Some((facts.uid, facts.gid)))
+}
+
+/// No account file is larger; an image may bring any.
+const ACCOUNT_FILE_MAX: u64 = 16 << 20;
+
+/// An image's file: it may be a FIFO that never opens or a device that never ends.
+fn read_file(path: &CStr) -> Result<Vec<u8>, Error> {
+    let name = path.to_string_lossy();
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let fd = match sys::open_at_following(nix::fcntl::AT_FDCWD, path, flags) {
+        Ok(fd) => fd,
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(Vec::new()),
+        Err(errno) => return Err(call(format_args!("open({name})"), errno)),
+    };
+    let mut file = std::fs::File::from(fd);
+    let facts = file.metadata().with_context(|| format!("fstat({name})"))?;
+    if !facts.is_file() {
+        bail!("{name} is no regular file");
+    }
+    if facts.len() > ACCOUNT_FILE_MAX {
+        bail!("{name} has {} bytes; 16 MiB are the most that is read", facts.len());
+    }
+    // One byte of room beyond the end: a read that leaves it empty has seen all.
+    let mut bytes = vec![0; usize::try_from(facts.len())? + 1];
+    let filled = file.read(&mut bytes).with_context(|| format!("read({name})"))?;
+    if filled == bytes.len() {
+        bail!("{name} grew while it was read");
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}

@@ -1,0 +1,82 @@
+//! stepdown does the chores of a service that need root, gives root up for good, proves that it is gone,
+//! and becomes the service.
+//!
+//! ```text
+//! argv ─▶ Args ─(+ Host)─▶ Plan ─▶ Acquired ─▶ Dropped ─▶ the command
+//! ```
+//!
+//! | what happens | where |
+//! |---|---|
+//! | what was typed | [`cli`], [`userspec`], [`address`] |
+//! | what this host is like | [`host`], [`accounts`], [`activation`] |
+//! | what will be done, every decision | [`plan`], [`identity`], [`environment`]; told by [`tell`] |
+//! | what can be known to fail | [`preflight`], [`user_namespace`] |
+//! | what needs root | [`acquire`], [`pathwalk`] |
+//! | giving root up, and proving it | [`credentials`], [`proof`] |
+//! | becoming the command | [`descriptors`], [`exec`], [`diagnosis`] |
+//! | the kernel, and what goes wrong | [`sys`], [`ids`], [`capabilities`], [`failure`] |
+
+pub mod accounts;
+pub mod acquire;
+pub mod activation;
+pub mod address;
+pub mod capabilities;
+pub mod cli;
+pub mod credentials;
+pub mod descriptors;
+pub mod diagnosis;
+pub mod environment;
+pub mod exec;
+pub mod failure;
+pub mod host;
+pub mod identity;
+pub mod ids;
+pub mod pathwalk;
+pub mod plan;
+pub mod preflight;
+pub mod proof;
+pub mod sys;
+pub mod tell;
+pub mod user_namespace;
+pub mod userspec;
+
+use crate::cli::{Args, Mode, Request};
+use crate::failure::{At, Failure, Stage, call, lossy, warn};
+use crate::host::Host;
+use crate::plan::Plan;
+use crate::sys::Start;
+
+/// The program. Returns only where no command took its place: with a failure, or because it only had to tell.
+pub fn run(start: Start) -> Result<(), Failure> {
+    let args = match cli::parse(&start.arguments).at(Stage::CommandLine)? {
+        Request::Run(args) => args,
+        Request::Print(text) => return tell::print(text).at(Stage::CommandLine),
+    };
+    let host = Host::read(&args, start.environment).at(Stage::Host)?;
+    let plan = Plan::resolve(&args, &host).at(Stage::Plan)?;
+    if plan.has_chores() || args.mode != Mode::Run {
+        preflight::check(&plan)?;
+    }
+    if args.mode != Mode::Run {
+        return tell::plan(&plan, &args).at(Stage::Plan);
+    }
+    plan.warnings.iter().for_each(|warning| warn(warning));
+    let acquired = acquire::perform(&plan).at(Stage::Chores)?;
+    descriptors::give_streams(&plan);
+    credentials::drop(&plan).at(Stage::Drop)?;
+    place(&args).at(Stage::Drop)?;
+    let dropped = proof::prove(&plan).at(Stage::Proof)?;
+    Err(exec::exec(dropped, &plan, acquired.sockets))
+}
+
+/// Directory and umask, as the target: where it may not go, the command does not start.
+fn place(args: &Args) -> Result<(), anyhow::Error> {
+    if let Some(directory) = &args.chdir {
+        nix::unistd::chdir(directory.as_c_str())
+            .map_err(|errno| call(format_args!("--chdir {}: chdir", lossy(directory)), errno))?;
+    }
+    if let Some(mask) = args.umask {
+        sys::umask(mask);
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! The plan in words: `--dry-run` for people, `--dry-run=json` for programs. Changes nothing.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use anyhow::{Context, Error};
+use serde_json::{Value, json};
+
+use crate::cli::{Args, ChownPolicy, Demand, Mode};
+use crate::failure::{Printable, lossy};
+use crate::plan::{Bounding, Groups, NoNewPrivs, Plan, Role};
+
+/// Prints the plan in the form that was asked for.
+pub fn plan(plan: &Plan, args: &Args) -> Result<(), Error> {
+    match args.mode {
+        Mode::TellJson => print(&format!("{:#}\n", as_json(plan))),
+        Mode::Tell | Mode::Run => print(&as_text(plan)),
+    }
+}
+
+/// Writes to stdout; that nobody takes it is an error, as it is for echo(1).
+pub fn print(text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("stdout")
+}
+
+/// One line for each thing the plan says, the same words as in the manual.
+#[must_use]
+pub fn as_text(plan: &Plan) -> String {
+    let mut text = String::new();
+    for (what, says) in lines(plan) {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{what:<14}{}", Printable(&says));
+    }
+    text
+}
+
+fn lines(plan: &Plan) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
+        ("runs as", plan.identity.to_string()),
+        ("groups", groups(plan)),
+        ("started", started(plan).to_owned()),
+        (
+            "capabilities",
+            if plan.keep.is_empty() { "none in any set".to_owned() } else { format!("{} in all five sets", plan.keep) },
+        ),
+    ];
+    if plan.bounding == Bounding::AsFound {
+        lines.push(("bounding set", "as found, for want of CAP_SETPCAP; idle under no_new_privs".to_owned()));
+    }
+    lines.push(("no_new_privs", no_new_privs(plan).to_owned()));
+    for mkdir in &plan.mkdir {
+        lines.push(("mkdir", format!("{} mode {:04o}", lossy(&mkdir.path), mkdir.mode)));
+    }
+    for chown in &plan.chown {
+        let policy = if plan.chown_policy == ChownPolicy::OnRootMismatch { ", only if its top is wrong" } else { "" };
+        let demand = if chown.demand == Demand::May { ", with a warning where it can't be done" } else { "" };
+        lines.push(("chown", format!("{} and all below{policy}{demand}", lossy(&chown.path))));
+    }
+    for (fd, name, what) in sockets(plan) {
+        lines.push(("descriptor", format!("{fd} {name}: {what}")));
+    }
+    for fd in &plan.kept_descriptors {
+        lines.push(("descriptor", format!("{fd} stays open")));
+    }
+    if let Some(directory) = &plan.chdir {
+        lines.push(("directory", lossy(directory).into_owned()));
+    }
+    if let Some(mask) = plan.umask {
+        lines.push(("umask", format!("{mask:04o}")));
+    }
+    for warning in &plan.warnings {
+        lines.push(("warning", warning.clone()));
+    }
+    lines.push(("command", command(plan).join(" ")));
+    lines
+}
+
+fn groups(plan: &Plan) -> String {
+    let list = plan.expected_groups().iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    match plan.groups {
+        Groups::Set => list,
+        Groups::AsFound(_) if list.is_empty() => "none, as found".to_owned(),
+        Groups::AsFound(_) => format!("{list}, as found"),
+    }
+}
+
+fn started(plan: &Plan) -> &'static str {
+    match plan.role {
+        Role::Switching => "with the right to switch",
+        Role::AlreadyTarget => "as the target already",
+        Role::Bystander => "without the right to switch: runs as who we are (--if-root)",
+    }
+}
+
+fn no_new_privs(plan: &Plan) -> &'static str {
+    match plan.no_new_privs {
+        NoNewPrivs::Set => "set",
+        NoNewPrivs::AsFound(true) => "set, as found",
+        NoNewPrivs::AsFound(false) => "not set, as found (--allow-new-privs)",
+    }
+}
+
+/// Number, name and address of every socket the command gets.
+fn sockets(plan: &Plan) -> Vec<(usize, &str, String)> {
+    let inherited = plan.inherited.names().iter().map(|name| (name.as_str(), "received".to_owned()));
+    let own = plan.listen.iter().map(|listen| (listen.name.as_str(), format!("listens on {listen}")));
+    inherited.chain(own).zip(3..).map(|((name, what), fd)| (fd, name, what)).collect()
+}
+
+fn command(plan: &Plan) -> Vec<String> {
+    plan.command.iter().map(|word| lossy(word).into_owned()).collect()
+}
+
+/// The same for programs. Bytes that are no UTF-8 come as U+FFFD.
+#[must_use]
+pub fn as_json(plan: &Plan) -> Value {
+    let name = plan.identity.entry.as_ref().map(|entry| String::from_utf8_lossy(&entry.name).into_owned());
+    // Names alone: values may be secrets, and what is printed here ends up in logs.
+    let environment: Vec<String> = plan.environment.names().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+    json!({
+        "user": { "name": name, "uid": plan.identity.uid.get(), "gid": plan.identity.gid.get(), "groups": plan.expected_groups() },
+        "role": match plan.role {
+            Role::Switching => "switching",
+            Role::AlreadyTarget => "already-target",
+            Role::Bystander => "bystander",
+        },
+        "capabilities": plan.keep.names(),
+        "bounding_set": match plan.bounding {
+            Bounding::Drop => "dropped",
+            Bounding::AsFound => "as-found",
+        },
+        "no_new_privs": match plan.no_new_privs {
+            NoNewPrivs::Set => true,
+            NoNewPrivs::AsFound(found) => found,
+        },
+        "mkdir": plan.mkdir.iter().map(|m| json!({ "path": lossy(&m.path), "mode": format!("{:04o}", m.mode) })).collect::<Vec<_>>(),
+        "chown": plan.chown.iter().map(|c| json!({ "path": lossy(&c.path), "if_possible": c.demand == Demand::May })).collect::<Vec<_>>(),
+        "chown_policy": match plan.chown_policy {
+            ChownPolicy::Always => "always",
+            ChownPolicy::OnRootMismatch => "on-root-mismatch",
+        },
+        "sockets": sockets(plan).into_iter().map(|(fd, name, what)| json!({ "fd": fd, "name": name, "what": what })).collect::<Vec<_>>(),
+        "kept_descriptors": plan.kept_descriptors,
+        "directory": plan.chdir.as_deref().map(lossy),
+        "umask": plan.umask.map(|mask| format!("{mask:04o}")),
+        "warnings": plan.warnings,
+        "environment": environment,
+        "command": command(plan),
+    })
+}
