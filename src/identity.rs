@@ -182,8 +182,14 @@ fn expand(part: &Part, host: &Host) -> Result<(Account, Origin), Error> {
             ));
         }
     };
-    let account = Account::parse(value).map_err(|why| anyhow!("the variable {name} is '{value}': {why}"))?;
-    Ok((account, Origin::Variable))
+    match Account::parse(value) {
+        // A variable can't smuggle in what only the command line may say, or what no account is called.
+        Ok(Account::Name(found)) if found.contains(['@', '$', '/']) => {
+            bail!("the variable {name} is '{value}', which is no account")
+        }
+        Ok(account) => Ok((account, Origin::Variable)),
+        Err(why) => bail!("the variable {name} is '{value}': {why}"),
+    }
 }
 
 fn user_named<'a>(name: &str, host: &'a Host) -> Result<accounts::User<'a>, Error> {

@@ -1,1 +1,37 @@
-fn main() {}
+//! Everything that is promised, tried on the real binary. One harness ([`harness`], [`jail`]); a file a concern.
+
+mod harness;
+mod jail;
+mod report;
+
+mod chores;
+mod command;
+mod docker;
+mod identity;
+mod injection;
+mod mistakes;
+mod peers;
+mod systemd;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let concerns: [(&str, Vec<harness::Case>); 8] = [
+        ("identity", identity::cases()),
+        ("chores", chores::cases()),
+        ("command", command::cases()),
+        ("mistakes", mistakes::cases()),
+        ("injection", injection::cases()),
+        ("peers", peers::cases()),
+        ("docker", docker::cases()),
+        ("systemd", systemd::cases()),
+    ];
+    let trials = concerns.into_iter().flat_map(|(concern, cases)| {
+        let trial = move |(name, case): harness::Case| {
+            Trial::ignorable_test(format!("{concern}::{name}"), move || harness::outcome(case()))
+        };
+        cases.into_iter().map(trial)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}

@@ -1,0 +1,95 @@
+//! What a test needs of its machine, and what becomes of it where that is missing.
+
+use libtest_mimic::{Completion, Failed};
+
+/// A test: its name, which is the promise it proves, and its body. Built by [`cases!`](crate::cases).
+pub type Case = (&'static str, fn() -> Outcome);
+
+/// A failed assertion panics; what comes back as an error is either a skip or a step that should have worked.
+pub type Outcome = Result<(), Stop>;
+
+/// Why a test ended early.
+pub enum Stop {
+    /// This machine can't run it.
+    Skip(String),
+    /// Something that had to work did not.
+    Fail(String),
+}
+
+impl<E: std::error::Error> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Fail(format!("{error:?}"))
+    }
+}
+
+/// Lists functions as cases, by their names.
+#[macro_export]
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => { vec![$((stringify!($name), $name as fn() -> $crate::harness::Outcome)),*] };
+}
+
+/// Turns an outcome into the runner's words.
+pub fn outcome(result: Outcome) -> Result<Completion, Failed> {
+    match result {
+        Ok(()) => Ok(Completion::Completed),
+        Err(Stop::Skip(why)) => Ok(Completion::ignored_with(format!("skipped: {why}"))),
+        Err(Stop::Fail(why)) => Err(Failed::from(why)),
+    }
+}
+
+/// What a machine may lack. `STEPDOWN_TEST_REQUIRE` names those that must be there: `root,container,systemd`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// uid 0 with namespaces to make.
+    Root,
+    /// A Docker engine to start, and what builds its images.
+    Container,
+    /// systemd in a container of its own.
+    Systemd,
+    /// strace, for system calls that fail.
+    Strace,
+    /// gosu and the other programs that are compared with.
+    Peers,
+}
+
+impl Need {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Container => "container",
+            Self::Systemd => "systemd",
+            Self::Strace => "strace",
+            Self::Peers => "peers",
+        }
+    }
+
+    /// Skips the test for the reason given; fails it where the machine was said to have this.
+    pub fn missing(self, why: impl Into<String>) -> Stop {
+        let why = why.into();
+        let required = std::env::var("STEPDOWN_TEST_REQUIRE").unwrap_or_default();
+        if required.split(',').any(|name| name.trim() == self.name()) {
+            Stop::Fail(format!("STEPDOWN_TEST_REQUIRE has {}, but: {why}", self.name()))
+        } else {
+            Stop::Skip(why)
+        }
+    }
+
+    /// Skips the test unless all the programs are in PATH.
+    pub fn programs(self, names: &[&str]) -> Outcome {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let there = |name: &str| path.split(':').any(|directory| std::path::Path::new(directory).join(name).exists());
+        match names.iter().find(|name| !there(name)) {
+            None => Ok(()),
+            Some(name) => Err(self.missing(format!("needs {name}"))),
+        }
+    }
+}
+
+/// Skips the test unless it runs as root.
+pub fn root() -> Outcome {
+    if nix::unistd::geteuid().is_root() {
+        Need::Root.programs(&["unshare", "setpriv", "mount"])
+    } else {
+        Err(Need::Root.missing("needs root"))
+    }
+}

@@ -1,0 +1,299 @@
+//! USER[:GROUP]: who the command runs as, and who may not switch.
+
+use crate::cases;
+use crate::harness::{Case, Outcome};
+use crate::jail::{Jail, PASSWD};
+
+pub fn cases() -> Vec<Case> {
+    cases![
+        a_name_or_an_id_gets_the_entrys_group_and_every_group_that_lists_the_user,
+        a_group_that_is_given_is_the_only_one,
+        digits_alone_are_an_id_never_a_name,
+        an_id_without_an_entry_needs_a_group,
+        a_path_stands_for_its_owner_and_group,
+        a_path_of_roots_is_refused,
+        links_in_a_path_are_followed_only_where_root_owns_them,
+        variables_stand_for_ids_and_names,
+        root_is_run_as_only_where_it_is_written_out,
+        groups_replaces_the_list_and_the_primary_gid_is_added_all_the_same,
+        without_account_files_numbers_work,
+        an_account_file_that_is_no_regular_file_is_an_error_and_never_hangs,
+        hostile_account_files_yield_no_root,
+        started_as_the_target_it_goes_on,
+        started_as_the_target_in_fewer_groups_it_keeps_those,
+        started_in_a_group_beyond_the_plans_it_is_refused,
+        started_as_neither_it_says_who_it_is_and_what_is_missing,
+        if_root_runs_as_whoever_started_it,
+        setuid_and_setgid_alone_are_enough,
+        without_setgid_or_setuid_the_missing_one_is_named,
+        run_set_user_id_it_refuses,
+        in_a_user_namespace_with_setgroups_denied_it_says_so,
+        in_a_user_namespace_without_the_id_it_says_so,
+    ]
+}
+
+const NODES: [u64; 4] = [1, 4, 100, 1000];
+
+fn a_name_or_an_id_gets_the_entrys_group_and_every_group_that_lists_the_user() -> Outcome {
+    let jail = Jail::new()?;
+    for spec in ["node", "1000"] {
+        jail.report(&[spec])?.is_exactly(1000, 1000, &NODES);
+    }
+    jail.report(&["games"])?.is_exactly(5, 60, &[4, 60]);
+    Ok(())
+}
+
+fn a_group_that_is_given_is_the_only_one() -> Outcome {
+    let jail = Jail::new()?;
+    jail.report(&["node:staff"])?.is_exactly(1000, 50, &[50]);
+    jail.report(&["node:50"])?.is_exactly(1000, 50, &[50]);
+    jail.report(&["node:node"])?.is_exactly(1000, 1000, &[1000]);
+    jail.report(&["7777:8888"])?.is_exactly(7777, 8888, &[8888]);
+    jail.report(&["4294967294:4294967294"])?.is_exactly(4294967294, 4294967294, &[4294967294]);
+    jail.report(&["node:0"])?.is_exactly(1000, 0, &[0]);
+    Ok(())
+}
+
+fn digits_alone_are_an_id_never_a_name() -> Outcome {
+    let jail = Jail::new()?;
+    jail.run(&["1001", "true"])?.refused(125, "uid 1001 is not in /etc/passwd");
+    jail.report(&["1001:1"])?.is_exactly(1001, 1, &[1]);
+    Ok(())
+}
+
+fn an_id_without_an_entry_needs_a_group() -> Outcome {
+    let ran = Jail::new()?.run(&["7777", "true"])?;
+    ran.refused(125, "uid 7777 is not in /etc/passwd, so its group is unknown");
+    ran.refused(125, "hint: write 7777:GID");
+    Ok(())
+}
+
+fn a_path_stands_for_its_owner_and_group() -> Outcome {
+    let jail = Jail::new()?.setup("mkdir -p $W/app; chown 1000:50 $W/app; ln -sfn app $W/link");
+    jail.report(&[format!("@{}", jail.at("app"))])?.is_exactly(1000, 50, &[50]);
+    let report = jail.report(&[format!("@{}", jail.at("link"))])?;
+    report.is_exactly(1000, 50, &[50]);
+    assert_eq!(report.variable("HOME").as_deref(), Some("/home/node"));
+    Ok(())
+}
+
+fn a_path_of_roots_is_refused() -> Outcome {
+    let jail = Jail::new()?.setup("mkdir -p $W/a $W/b; chown 0:50 $W/a; chown 1000:0 $W/b");
+    jail.run(&[format!("@{}", jail.at("a")), "true".into()])?.refused(125, "it belongs to uid 0");
+    jail.run(&[format!("@{}", jail.at("b")), "true".into()])?.refused(125, "it belongs to gid 0");
+    jail.run(&[format!("@{}", jail.at("none")), "true".into()])?.refused(125, "ENOENT");
+    Ok(())
+}
+
+fn links_in_a_path_are_followed_only_where_root_owns_them() -> Outcome {
+    let jail = Jail::new()?.setup(
+        "mkdir $W/app $W/theirs; chown 1000:50 $W/app; ln -s ../app $W/theirs/link; chown -h 1000 $W/theirs/link $W/theirs",
+    );
+    jail.run(&[format!("@{}", jail.at("theirs/link")), "true".into()])?
+        .refused(125, "the symbolic link 'link' is not followed: it belongs to uid 1000");
+    let jail =
+        Jail::new()?.setup("mkdir $W/app $W/theirs; chown 1000:50 $W/app; ln -s ../app $W/theirs/link; chown 1000 $W/theirs");
+    jail.run(&[format!("@{}", jail.at("theirs/link")), "true".into()])?.refused(125, "its directory to uid 1000");
+    Ok(())
+}
+
+fn variables_stand_for_ids_and_names() -> Outcome {
+    let jail = Jail::new()?.variable("PUID", "1000").variable("PGID", "50").variable("NAME", "node").variable("EMPTY", "");
+    jail.report(&["$PUID:$PGID"])?.is_exactly(1000, 50, &[50]);
+    jail.report(&["${PUID:-7}"])?.is_exactly(1000, 1000, &NODES);
+    jail.report(&["$NAME:staff"])?.is_exactly(1000, 50, &[50]);
+    jail.report(&["${UNSET:-1000}:${EMPTY:-50}"])?.is_exactly(1000, 50, &[50]);
+    jail.run(&["$UNSET", "true"])?.refused(125, "the variable UNSET is unset or empty");
+    jail.run(&["$EMPTY", "true"])?.refused(125, "the variable EMPTY is unset or empty");
+    for value in ["1000:0", " 1000", "4294967296", "@/", "$PUID", "-1"] {
+        Jail::new()?.variable("V", value).run(&["$V", "true"])?.refused(125, "the variable V is");
+    }
+    Ok(())
+}
+
+fn root_is_run_as_only_where_it_is_written_out() -> Outcome {
+    let jail = Jail::new()?.variable("PUID", "0").variable("NAME", "root").variable("PGID", "0");
+    for spec in ["root", "0"] {
+        jail.report(&[spec])?.is_exactly(0, 0, &[0]);
+    }
+    jail.report(&["0:0"])?.is_exactly(0, 0, &[0]);
+    for spec in ["$PUID", "$NAME", "toor", "${UNSET:-0}", "$PUID:50", "toor:50"] {
+        jail.run(&[spec, "true"])?.refused(125, "root is only run as where");
+    }
+    jail.run(&["node:$PGID", "true"])?.refused(125, "root's group is only taken where it is written out");
+    let passwd = PASSWD.replace("root:x:0:0", "root:x:1234:1234");
+    Jail::new()?.accounts(Some(passwd.as_bytes()), Some(b""))?.report(&["root"])?.is_exactly(1234, 1234, &[1234]);
+    Ok(())
+}
+
+fn groups_replaces_the_list_and_the_primary_gid_is_added_all_the_same() -> Outcome {
+    let jail = Jail::new()?;
+    jail.report(&["--groups", "staff,44", "node"])?.is_exactly(1000, 1000, &[44, 50, 1000]);
+    jail.report(&["--groups=1000,44,44", "node:50"])?.is_exactly(1000, 50, &[44, 50, 1000]);
+    jail.run(&["--groups", "nosuch", "node", "true"])?.refused(125, "there is no group 'nosuch' in /etc/group");
+    Ok(())
+}
+
+fn without_account_files_numbers_work() -> Outcome {
+    let jail = Jail::new()?.setup("mount -t tmpfs none /etc");
+    let report = jail.report(&["1000:1000"])?;
+    report.is_exactly(1000, 1000, &[1000]);
+    assert_eq!(report.variable("HOME").as_deref(), Some("/"));
+    let ran = jail.run(&["node", "true"])?;
+    ran.refused(125, "there is no user 'node' in /etc/passwd");
+    ran.refused(125, "is missing or empty");
+    Ok(())
+}
+
+fn an_account_file_that_is_no_regular_file_is_an_error_and_never_hangs() -> Outcome {
+    for (setup, said) in [
+        ("mkfifo /etc/passwd", "is no regular file"),
+        ("mkdir /etc/passwd", "is no regular file"),
+        ("ln -s /dev/zero /etc/passwd", "is no regular file"),
+        ("ln -s passwd /etc/passwd", "ELOOP"),
+        ("truncate -s 17M /etc/passwd", "16 MiB are the most"),
+    ] {
+        let jail = Jail::new()?.setup("mount -t tmpfs none /etc").setup(setup);
+        jail.run(&["1000:1000", "true"])?.refused(125, said);
+    }
+    Ok(())
+}
+
+fn hostile_account_files_yield_no_root() -> Outcome {
+    let passwd = include_bytes!("../fixtures/passwd-hostile");
+    let group = include_bytes!("../fixtures/group-hostile");
+    let jail = Jail::new()?.accounts(Some(passwd), Some(group))?;
+    for spec in [
+        "badid", "short", "+nis", "-nis", "empty", "over", "minus", "neg", "octal", "hex", "plus", "space", "eight", "#comment",
+        "crlf",
+    ] {
+        let ran = jail.run(&["--", spec, "true"])?;
+        assert_eq!(ran.code, 125, "{spec}: {ran:?}");
+    }
+    jail.run(&["short", "true"])?.refused(125, "line 5 of /etc/passwd begins so, but is malformed");
+    jail.report(&["node"])?.is_exactly(1000, 1000, &[29, 40, 1000]);
+    jail.report(&["last"])?.is_exactly(9, 9, &[9]);
+    let report = jail.report(&["twin"])?;
+    report.is_exactly(2000, 2000, &[31, 2000]);
+    assert_eq!(report.variable("HOME").as_deref(), Some("/first"));
+    Ok(())
+}
+
+const AS_NODE: [&str; 5] = ["setpriv", "--reuid=1000", "--regid=1000", "--groups=1,4,100,1000", "--inh-caps=-all"];
+
+/// Like `docker run -u`: the bounding set is full, and nothing can be dropped from it.
+fn target_without_bounding(jail: &Jail, spec: &[&str], groups: &[u64]) -> Outcome {
+    let report = jail.report(spec)?;
+    assert_eq!((report.uids(), report.gids(), report.groups()), (vec![1000; 3], vec![1000; 3], groups.to_vec()));
+    for set in ["effective", "permitted", "inheritable", "ambient"] {
+        assert!(report.capabilities(set).is_empty(), "{set}");
+    }
+    assert_eq!(report.number("no_new_privs"), 1);
+    assert_eq!(report.0["can_become_root"], false);
+    Ok(())
+}
+
+fn started_as_the_target_it_goes_on() -> Outcome {
+    let jail = Jail::new()?.through(&AS_NODE);
+    target_without_bounding(&jail, &["node"], &NODES)?;
+    target_without_bounding(&jail, &["--if-root", "node"], &NODES)?;
+    jail.run(&["--allow-new-privs", "node", "true"])?
+        .refused(125, "CAP_SETPCAP is missing, so the bounding set can't be dropped");
+    Ok(())
+}
+
+fn started_as_the_target_in_fewer_groups_it_keeps_those() -> Outcome {
+    let jail = Jail::new()?.through(&["setpriv", "--reuid=1000", "--regid=1000", "--groups=1000"]);
+    target_without_bounding(&jail, &["node"], &[1000])?;
+    let jail = Jail::new()?.through(&["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]);
+    target_without_bounding(&jail, &["node"], &[])
+}
+
+fn started_in_a_group_beyond_the_plans_it_is_refused() -> Outcome {
+    let jail = Jail::new()?.through(&["setpriv", "--reuid=1000", "--regid=1000", "--groups=0,1000"]);
+    jail.run(&["node", "true"])?
+        .refused(125, "started as node (uid 1000, gid 1000) already, but in groups [0] besides, and CAP_SETGID is missing");
+    target_without_bounding(&jail, &["--if-root", "node"], &[0, 1000])?;
+    target_without_bounding(&jail, &["--groups", "0", "node"], &[0, 1000])
+}
+
+fn started_as_neither_it_says_who_it_is_and_what_is_missing() -> Outcome {
+    let ran = Jail::new()?.through(&AS_NODE).run(&["games", "true"])?;
+    ran.refused(
+        125,
+        "started as uid 1000, gid 1000, which can't become games (uid 5, gid 60): CAP_SETGID, CAP_SETUID is missing",
+    );
+    for word in ["Docker: -u 0 --cap-add SETUID --cap-add SETGID", "Kubernetes: runAsUser: 0", "systemd: no User=", "--if-root"] {
+        ran.refused(125, word);
+    }
+    Ok(())
+}
+
+fn if_root_runs_as_whoever_started_it() -> Outcome {
+    let jail = Jail::new()?.through(&["setpriv", "--reuid=1234", "--regid=0", "--groups=5678"]).variable("HOME", "/opt/app");
+    let report = jail.report(&["--if-root", "node"])?;
+    assert_eq!((report.uids(), report.gids(), report.groups()), (vec![1234; 3], vec![0; 3], vec![5678]));
+    assert_eq!(report.variable("HOME").as_deref(), Some("/opt/app"), "who does not switch keeps the environment");
+    assert_eq!(report.number("no_new_privs"), 1);
+    Jail::new()?.report(&["--if-root", "node"])?.is_exactly(1000, 1000, &NODES);
+    Ok(())
+}
+
+fn setuid_and_setgid_alone_are_enough() -> Outcome {
+    let jail = Jail::new()?.through(&["setpriv", "--bounding-set=-all,+setuid,+setgid", "--inh-caps=-all"]);
+    let report = jail.report(&["node"])?;
+    assert_eq!((report.uids(), report.gids(), report.groups()), (vec![1000; 3], vec![1000; 3], NODES.to_vec()));
+    assert!(report.capabilities("permitted").is_empty() && report.capabilities("effective").is_empty());
+    assert_eq!(report.number("no_new_privs"), 1, "which makes the bounding set idle");
+    jail.run(&["--allow-new-privs", "node", "true"])?.refused(125, "the command could regain CAP_SETGID, CAP_SETUID");
+    Ok(())
+}
+
+fn without_setgid_or_setuid_the_missing_one_is_named() -> Outcome {
+    let without = |set: &'static str| Jail::new().map(|jail| jail.through(&["setpriv", set, "--inh-caps=-all"]));
+    without("--bounding-set=-setgid")?.run(&["node", "true"])?.refused(125, "CAP_SETGID is missing");
+    without("--bounding-set=-setuid")?.run(&["node", "true"])?.refused(125, "CAP_SETUID is missing");
+    without("--bounding-set=-all")?.run(&["node", "true"])?.refused(125, "CAP_SETGID, CAP_SETUID is missing");
+    Ok(())
+}
+
+fn run_set_user_id_it_refuses() -> Outcome {
+    let stepdown = &crate::jail::programs().stepdown;
+    for bits in ["4755", "2755"] {
+        // The copy replaces the binary itself in this mount namespace.
+        let setup = format!("cp {0} $W/s; chmod {bits} $W/s; mount --bind $W/s {0}", stepdown.display());
+        let jail = Jail::new()?.setup(&setup).through(&["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]);
+        jail.run(&["root", "true"])?.refused(125, "refusing to run set-user-ID");
+    }
+    Ok(())
+}
+
+fn in_a_user_namespace_with_setgroups_denied_it_says_so() -> Outcome {
+    let jail = Jail::new()?.through(&[
+        "setpriv",
+        "--reuid=1000",
+        "--regid=1000",
+        "--clear-groups",
+        "unshare",
+        "--user",
+        "--map-root-user",
+    ]);
+    let ran = jail.run(&["root", "true"])?;
+    ran.refused(125, "setgroups([0]): EPERM");
+    ran.refused(125, "this user namespace has setgroups denied");
+    jail.run(&["--listen", "@x", "root", "true"])?.refused(125, "the groups can't be set here");
+    assert_eq!(jail.run(&["--if-root", "--groups", "0", "root", "true"])?.code, 125, "what fails must not run");
+    Ok(())
+}
+
+fn in_a_user_namespace_without_the_id_it_says_so() -> Outcome {
+    let sub = "echo root:100000:65536 >$W/sub; mount --bind $W/sub /etc/subuid; mount --bind $W/sub /etc/subgid";
+    let jail = Jail::new()?.setup(sub).through(&["unshare", "--user", "--map-root-user", "--map-auto"]);
+    jail.report(&["5:5"])?.is_exactly(5, 5, &[5]);
+    let ran = jail.run(&["5:70000", "true"])?;
+    ran.refused(125, "setgroups([70000]): EINVAL");
+    ran.refused(125, "does not map that id");
+    jail.run(&["70000:5", "true"])?.refused(125, "setresuid(70000, 70000, 70000): EINVAL");
+    jail.run(&["--listen", "@x", "70000:5", "true"])?.refused(125, "uid 70000 can't be had here");
+    Ok(())
+}
