@@ -52,10 +52,14 @@ pub fn find(path: &CStr) -> Result<Found, Error> {
     let mut walk = Walk::begin(path)?;
     let mut found = None;
     while let Some(name) = walk.ahead.pop() {
-        if let Some(file) = walk.step(&name)? {
-            let directory = std::mem::replace(&mut walk.at, duplicate(&file)?);
-            found = Some(Found { file, directory, name });
-        }
+        // A link leaves nothing found: the rest of it may be empty, as in "/" or ".".
+        found = match walk.step(&name)? {
+            Some(file) => {
+                let directory = std::mem::replace(&mut walk.at, duplicate(&file)?);
+                Some(Found { file, directory, name })
+            }
+            None => None,
+        };
     }
     match found {
         Some(found) => Ok(found),

@@ -157,9 +157,10 @@ impl Jail {
     /// The command that runs stepdown with these arguments, for who wants to choose its streams.
     pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let script = format!(
+            // The machine itself is read-only in here: a test that fails must not have changed it.
             "mount --make-rprivate /\n\
-             mount -t tmpfs -o mode=755 none /mnt\n\
-             for f in passwd group; do if [ -e $D/$f ]; then mount --bind $D/$f /etc/$f; else mount -t tmpfs none /mnt && rm -f /mnt/$f && ln -s /mnt/none-$f /mnt/$f; fi; done\n\
+             mount --bind $D $D; mount -o remount,bind,ro /\n\
+             for f in passwd group; do if [ -e $D/$f ]; then mount --bind $D/$f /etc/$f; fi; done\n\
              mount -t proc proc /proc\n\
              W=$D/work; export W\n{}\nunset D W\nexec \"$@\"",
             self.setup
