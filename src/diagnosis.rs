@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 
 /// What is wrong with the file, where that can be seen.
@@ -41,6 +42,10 @@ fn denied(path: &Path) -> String {
     if !facts.is_file() {
         return format!("{shown} is no regular file");
     }
+    // access(2) says EACCES for both; only one of them can be mended by chmod.
+    if statvfs(path).is_ok_and(|mount| mount.flags().contains(FsFlags::ST_NOEXEC)) {
+        return format!("{shown} is on a file system that is mounted noexec");
+    }
     if access(path, AccessFlags::X_OK).is_err() {
         return format!(
             "{shown} (mode {:04o}, owner {}:{}) is not executable for {who}",
@@ -53,7 +58,7 @@ fn denied(path: &Path) -> String {
         Some(interpreter) if access(interpreter.as_str(), AccessFlags::X_OK).is_err() => {
             format!("{shown} needs the interpreter '{interpreter}', which {who} can't run")
         }
-        _ => format!("{shown} is executable for {who}, but its file system is mounted noexec or a security module forbids it"),
+        _ => format!("{shown} is executable for {who}, but a security module forbids it"),
     }
 }
 

@@ -1,5 +1,536 @@
-//! command
-use crate::harness::Case;
+//! What the command gets, how it is found, and what is said of the plan.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use crate::cases;
+use crate::harness::{Case, Need, Outcome};
+use crate::jail::{Jail, Ran, owner, programs};
+use crate::report::Report;
+
 pub fn cases() -> Vec<Case> {
-    Vec::new()
+    cases![
+        whatever_the_sets_were_at_the_start_all_five_are_empty,
+        securebits_are_as_found,
+        kept_capabilities_are_in_all_five_sets,
+        a_kept_capability_that_stepdown_lacks_is_refused,
+        allow_new_privs_leaves_no_new_privs_as_it_was,
+        a_set_user_id_program_gives_nothing_back,
+        home_user_logname_and_shell_are_the_targets,
+        env_unset_env_and_clear_env_come_after_that,
+        descriptors_above_2_are_closed,
+        closed_streams_are_opened_on_dev_null,
+        keep_fd_leaves_a_descriptor_open,
+        dev_fd_in_an_argument_keeps_the_descriptor,
+        process_substitution_works,
+        pipes_on_0_1_2_belong_to_the_target_so_dev_stdout_can_be_opened,
+        a_regular_file_and_a_named_fifo_are_left_alone,
+        a_terminal_is_the_targets_where_nobody_above_shares_it,
+        a_root_shells_own_terminal_is_never_given_away,
+        signal_mask_and_ignored_signals_are_as_they_were,
+        chdir_and_umask_come_after_the_switch,
+        without_close_range_descriptors_are_closed_all_the_same,
+        the_exit_code_is_the_commands_own,
+        path_is_searched_as_the_target,
+        elements_of_path_that_are_no_absolute_path_are_passed_over,
+        without_path_dockers_default_is_searched,
+        what_cant_be_run_is_126_and_says_why,
+        options_behind_user_get_a_hint,
+        it_works_without_proc,
+        dry_run_tells_the_plan_and_changes_nothing,
+        dry_run_refuses_what_a_run_would,
+        help_fits_one_screen_and_version_says_one_line,
+        help_names_every_option,
+    ]
+}
+
+const NODES: [u64; 4] = [1, 4, 100, 1000];
+
+/// Where securebits take root's rights away at execve, these come to stepdown all the same.
+const RIGHTS_INHERITED: &str = "--inh-caps=+setuid,+setgid,+setpcap,+net_raw";
+const RIGHTS_AMBIENT: &str = "--ambient-caps=+setuid,+setgid,+setpcap,+net_raw";
+
+fn whatever_the_sets_were_at_the_start_all_five_are_empty() -> Outcome {
+    for start in [
+        &["setpriv", "--inh-caps=+net_raw,+chown"][..],
+        &["setpriv", "--inh-caps=+net_raw", "--ambient-caps=+net_raw"],
+        &["setpriv", "--securebits=+no_setuid_fixup", "--inh-caps=+net_raw", "--ambient-caps=+net_raw"],
+        &["setpriv", "--securebits=+noroot,+noroot_locked,+no_setuid_fixup", RIGHTS_INHERITED, RIGHTS_AMBIENT],
+        &["setpriv", "--securebits=+keep_caps_locked"],
+        &["setpriv", "--no-new-privs"],
+        &["setpriv", "--clear-groups"],
+        &["setpriv", "--groups=0,5,7"],
+    ] {
+        Jail::new()?.through(start).report(&["node"])?.is_exactly(1000, 1000, &NODES);
+    }
+    Ok(())
+}
+
+fn securebits_are_as_found() -> Outcome {
+    assert_eq!(Jail::new()?.report(&["node"])?.number("securebits"), 0);
+    let bits = |options: &[&str]| {
+        let jail =
+            Jail::new()?.through(&["setpriv", "--securebits=+noroot,+no_setuid_fixup_locked", RIGHTS_INHERITED, RIGHTS_AMBIENT]);
+        jail.report(options).map(|report| report.number("securebits"))
+    };
+    assert_eq!(bits(&["node"])?, 0b1001);
+    assert_eq!(bits(&["--keep-cap", "NET_RAW", "node"])?, 0b1001, "keep_caps is not left behind");
+    Ok(())
+}
+
+fn kept_capabilities_are_in_all_five_sets() -> Outcome {
+    let jail = Jail::new()?;
+    for user in ["node", "root"] {
+        let report = jail.report(&["--keep-cap", "net_bind_service", "--keep-cap=CAP_KILL,NET_RAW", user])?;
+        for set in ["effective", "permitted", "inheritable", "bounding", "ambient"] {
+            assert_eq!(report.capabilities(set), [5, 10, 13], "{user} {set}");
+        }
+        assert_eq!(report.number("no_new_privs"), 1);
+    }
+    // CAP_SETUID itself: root can be had back, because that is what was asked for.
+    let report = jail.report(&["--keep-cap=SETUID", "node"])?;
+    assert_eq!((report.uids(), &report.0["can_become_root"]), (vec![1000; 3], &true.into()));
+    Ok(())
+}
+
+fn a_kept_capability_that_stepdown_lacks_is_refused() -> Outcome {
+    let jail = Jail::new()?.through(&["setpriv", "--bounding-set=-net_raw", "--inh-caps=-all"]);
+    jail.run(&["--keep-cap", "NET_RAW,KILL", "node", "true"])?
+        .refused(125, "--keep-cap: stepdown was started without CAP_NET_RAW");
+    let jail = Jail::new()?.through(&["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]);
+    jail.run(&["--keep-cap", "NET_RAW", "node", "true"])?.refused(125, "started without CAP_NET_RAW");
+    let jail = Jail::new()?.through(&[
+        "setpriv",
+        "--reuid=1000",
+        "--regid=1000",
+        "--clear-groups",
+        "--inh-caps=+net_raw",
+        "--ambient-caps=+net_raw",
+    ]);
+    let report = jail.report(&["--keep-cap", "NET_RAW", "node"])?;
+    assert_eq!((report.capabilities("ambient"), report.capabilities("effective")), (vec![13], vec![13]));
+    assert!(jail.report(&["node"])?.capabilities("ambient").is_empty());
+    Ok(())
+}
+
+fn allow_new_privs_leaves_no_new_privs_as_it_was() -> Outcome {
+    let report = Jail::new()?.report(&["--allow-new-privs", "node"])?;
+    assert_eq!(report.number("no_new_privs"), 0);
+    assert!(report.capabilities("bounding").is_empty());
+    let jail = Jail::new()?.through(&["setpriv", "--no-new-privs"]);
+    assert_eq!(jail.report(&["--allow-new-privs", "node"])?.number("no_new_privs"), 1);
+    Ok(())
+}
+
+fn a_set_user_id_program_gives_nothing_back() -> Outcome {
+    let setup = format!("cp {} $W/suid; chmod 4755 $W/suid", programs().report.display());
+    let jail = Jail::new()?.setup(&setup);
+    let report = jail.run(&["node", &jail.at("suid")])?.report()?;
+    report.is_exactly(1000, 1000, &NODES);
+    // With --allow-new-privs the bit works, and finds no capability left to give.
+    let report = jail.run(&["--allow-new-privs", "node", &jail.at("suid")])?.report()?;
+    assert_eq!((report.uids(), report.capabilities("permitted")), (vec![1000, 0, 0], vec![]));
+    Ok(())
+}
+
+fn account(report: &Report) -> [Option<String>; 4] {
+    ["HOME", "USER", "LOGNAME", "SHELL"].map(|name| report.variable(name))
+}
+
+fn home_user_logname_and_shell_are_the_targets() -> Outcome {
+    let roots = |jail: Jail| {
+        jail.variable("HOME", "/root")
+            .variable("USER", "root")
+            .variable("LOGNAME", "root")
+            .variable("SHELL", "/bin/bash")
+            .variable("KEEP", "a=b")
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let jail = roots(Jail::new()?);
+    let report = jail.report(&["node"])?;
+    assert_eq!(account(&report), [some("/home/node"), some("node"), some("node"), some("/bin/bash")]);
+    assert_eq!(report.variable("KEEP"), some("a=b"));
+    assert_eq!(account(&jail.report(&["7777:8888"])?), [some("/"), None, None, None]);
+    assert_eq!(account(&jail.report(&["1000:8888"])?)[1], some("node"));
+    assert_eq!(account(&jail.report(&["bare"])?), [some("/"), some("bare"), some("bare"), None]);
+    Ok(())
+}
+
+fn env_unset_env_and_clear_env_come_after_that() -> Outcome {
+    let jail = Jail::new()?.variable("A", "1").variable("B", "2").variable("HOME", "/root");
+    let report = jail.report(&["--env", "HOME=/srv", "--env=C=x=y", "--unset-env", "A", "--unset-env=SHELL", "node"])?;
+    for (name, value) in
+        [("HOME", Some("/srv")), ("C", Some("x=y")), ("B", Some("2")), ("A", None), ("SHELL", None), ("USER", Some("node"))]
+    {
+        assert_eq!(report.variable(name).as_deref(), value, "{name}");
+    }
+    let report = jail.report(&["--clear-env", "--env", "C=3", "node"])?;
+    let all: Vec<&str> =
+        report.0["environment"].as_array().map(|all| all.iter().filter_map(|e| e.as_str()).collect()).unwrap_or_default();
+    assert_eq!(all, ["HOME=/home/node", "USER=node", "LOGNAME=node", "SHELL=/bin/bash", "C=3"]);
+    Ok(())
+}
+
+/// Opens a file that only root may read, on this descriptor.
+const SECRET: &str = "echo secret >$W/secret; chmod 600 $W/secret; exec 7<$W/secret 9</dev/zero";
+
+fn descriptors_above_2_are_closed() -> Outcome {
+    assert_eq!(Jail::new()?.setup(SECRET).report(&["node"])?.descriptors(), [0, 1, 2]);
+    // Also those that end up at the end of the table.
+    let high = "import os,sys,resource\nresource.setrlimit(resource.RLIMIT_NOFILE,(4000,4000))\nos.dup2(1,3999)\nos.execv(sys.argv[1],sys.argv[1:])";
+    Need::Root.programs(&["python3"])?;
+    assert_eq!(Jail::new()?.through(&["python3", "-c", high]).report(&["node"])?.descriptors(), [0, 1, 2]);
+    Ok(())
+}
+
+fn closed_streams_are_opened_on_dev_null() -> Outcome {
+    let report = programs().report.display();
+    let jail = Jail::new()?.setup("exec 0<&- 2>&-");
+    let got = jail.report(&["node"])?;
+    assert_eq!(got.descriptors(), [0, 1, 2]);
+    for fd in [0, 2] {
+        assert_eq!(got.descriptor(fd).map(|one| one["target"].clone()), Some("/dev/null".into()));
+    }
+    // All three, and nothing that was opened on the way takes their place.
+    let jail = Jail::new()?.setup("exec 0<&- 1>&- 2>&-");
+    let path = jail.at("out");
+    let ran = jail.run(&[
+        "--listen",
+        "@x",
+        "--chown",
+        &jail.work().display().to_string(),
+        "node",
+        "/bin/sh",
+        "-c",
+        &format!("{report} >{path}; readlink /proc/$$/fd/* >>{path}; true"),
+    ])?;
+    assert_eq!(ran.code, 0);
+    let text = fs::read_to_string(path)?;
+    assert_eq!(text.matches("/dev/null").count(), 4, "0 and 2 of the report and of the shell: {text}");
+    Ok(())
+}
+
+fn keep_fd_leaves_a_descriptor_open() -> Outcome {
+    let jail = Jail::new()?.setup(SECRET);
+    let report = jail.report(&["--keep-fd", "9", "--keep-fd=0", "node"])?;
+    assert_eq!(report.descriptors(), [0, 1, 2, 9]);
+    let report = jail.report(&["--keep-fd=9", "--keep-fd=7", "--listen", "@x", "node"])?;
+    assert_eq!(report.descriptors(), [0, 1, 2, 3, 7, 9]);
+    jail.run(&["--keep-fd", "8", "node", "true"])?.refused(125, "--keep-fd 8: descriptor 8 is not open");
+    let jail = Jail::new()?.setup("exec 3</dev/zero");
+    jail.run(&["--keep-fd", "3", "--listen", "@x", "node", "true"])?
+        .refused(125, "--keep-fd 3: the sockets of --listen take descriptors 3 to 3");
+    assert_eq!(jail.report(&["--keep-fd", "3", "node"])?.descriptors(), [0, 1, 2, 3]);
+    Ok(())
+}
+
+fn dev_fd_in_an_argument_keeps_the_descriptor() -> Outcome {
+    let jail = Jail::new()?.setup(SECRET);
+    let report = programs().report.display().to_string();
+    let got = jail.run(&["node", &report, "--config=/dev/fd/9", "/proc/self/fd/7", "/dev/fd/33"])?.report()?;
+    assert_eq!(got.descriptors(), [0, 1, 2, 7, 9]);
+    let got = jail.run(&["--listen", "@x", "node", &report, "/dev/fd/3"])?.report()?;
+    assert_eq!(got.descriptors(), [0, 1, 2, 3], "the socket is what stands there");
+    let jail = Jail::new()?.setup("exec 3</dev/zero");
+    jail.run(&["--listen", "@x", "node", &report, "/dev/fd/3"])?.refused(125, "an argument names /dev/fd/3, which is open");
+    Ok(())
+}
+
+fn process_substitution_works() -> Outcome {
+    Need::Root.programs(&["bash"])?;
+    let line = format!("exec {} node cat <(echo one) <(echo two)", programs().stepdown.display());
+    let ran = Ran::of(Jail::new()?.through(&["bash", "-c", &line]).command(&[] as &[&str]).output()?);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "one\ntwo\n"), "{ran:?}");
+    Ok(())
+}
+
+fn pipes_on_0_1_2_belong_to_the_target_so_dev_stdout_can_be_opened() -> Outcome {
+    let jail = Jail::new()?;
+    let output = jail.command(&["node", &programs().report.display().to_string()]).stdin(Stdio::piped()).output()?;
+    let report = Ran::of(output).report()?;
+    for fd in 0..=2 {
+        let one = report.descriptor(fd).unwrap_or_else(|| panic!("descriptor {fd}"));
+        assert_eq!(
+            (&one["kind"], &one["uid"], &one["can_be_opened_again"]),
+            (&"pipe".into(), &1000.into(), &true.into()),
+            "{one}"
+        );
+    }
+    let ran = jail.run(&["node", "sh", "-c", "echo out >/dev/stdout; echo err >/dev/stderr"])?;
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("out\n", "err\n"));
+    Ok(())
+}
+
+fn a_regular_file_and_a_named_fifo_are_left_alone() -> Outcome {
+    let jail = Jail::new()?.setup("touch $W/log; [ -e $W/fifo ] || mkfifo $W/fifo; exec 2>$W/log 0<>$W/fifo");
+    jail.report(&["node"])?.is_exactly(1000, 1000, &NODES);
+    for name in ["log", "fifo"] {
+        assert_eq!(owner(jail.work().join(name)), (0, 0), "{name}");
+    }
+    Ok(())
+}
+
+/// Runs on a pseudo-terminal of script(1)'s, and gives what came out of it.
+fn on_a_terminal(command: &Command) -> Result<String, crate::harness::Stop> {
+    Need::Root.programs(&["script"])?;
+    let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"));
+    let line: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted).collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &line.join(" "), "/dev/null"]).stdin(Stdio::null());
+    script.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Ok(String::from_utf8_lossy(&script.output()?.stdout).replace('\r', ""))
+}
+
+fn a_terminal_is_the_targets_where_nobody_above_shares_it() -> Outcome {
+    let jail = Jail::new()?;
+    let said = on_a_terminal(&jail.command(&["node", "sh", "-c", "stat -Lc %u:%g /dev/fd/0; echo again >/dev/stdout"]))?;
+    assert!(said.starts_with("1000:") && said.ends_with("again\n"), "as PID 1: {said:?}");
+    Ok(())
+}
+
+fn a_root_shells_own_terminal_is_never_given_away() -> Outcome {
+    let line = format!("{} node stat -Lc %u /dev/fd/0; true", programs().stepdown.display());
+    let jail = Jail::new()?.through(&["sh", "-c", &line]);
+    assert_eq!(on_a_terminal(&jail.command(&[] as &[&str]))?, "0\n");
+    Ok(())
+}
+
+fn signal_mask_and_ignored_signals_are_as_they_were() -> Outcome {
+    let signals = |report: Report| (report.signals("blocked_signals"), report.signals("ignored_signals"));
+    let directly = || Ok::<_, crate::harness::Stop>(Jail::new()?.through(&[&programs().report.display().to_string()]));
+    let before = signals(directly()?.run(&["node"])?.report()?);
+    assert_eq!(signals(Jail::new()?.report(&["node"])?), before);
+    assert!(!before.1.contains(&13), "SIGPIPE, which Rust's start-up ignores");
+    Need::Root.programs(&["env"])?;
+    let jail = Jail::new()?.through(&["env", "--ignore-signal=PIPE,HUP,USR1,RTMIN+3", "--block-signal=TERM,USR2,RTMAX"]);
+    let report = jail.report(&["--chown", &jail.work().display().to_string(), "node"])?;
+    let (blocked, ignored) = signals(report);
+    assert_eq!(blocked, [12, 15, 64]);
+    assert_eq!(ignored.iter().filter(|signal| !before.1.contains(signal)).collect::<Vec<_>>(), [&1, &10, &13, &37]);
+    // A warning is written with SIGPIPE out of the way; it comes back as it was.
+    let jail = Jail::new()?.setup("mkdir -p $W/d; mount --bind $W/d $W/d; mount -o remount,bind,ro $W/d");
+    let report = jail.report(&["--chown-if-possible", &jail.at("d"), "node"])?;
+    assert_eq!(signals(report), before);
+    Ok(())
+}
+
+fn chdir_and_umask_come_after_the_switch() -> Outcome {
+    let jail = Jail::new()?.setup("mkdir -p $W/closed; chmod 700 $W/closed; umask 002");
+    let report = jail.report(&["--chdir", &jail.work().display().to_string(), "--umask", "27", "node"])?;
+    assert_eq!((report.text("directory"), report.text("umask")), (jail.work().display().to_string().as_str(), "0027"));
+    assert_eq!(jail.report(&["node"])?.text("umask"), "0002");
+    let ran = jail.run(&["--chdir", &jail.at("closed"), "node", "true"])?;
+    ran.refused(125, &format!("--chdir {}: chdir: EACCES", jail.at("closed")));
+    assert_eq!(
+        jail.run(&["--mkdir", &jail.at("new/d"), "--chdir", &jail.at("new/d"), "node", "pwd"])?.stdout,
+        format!("{}\n", jail.at("new/d"))
+    );
+    Ok(())
+}
+
+fn without_close_range_descriptors_are_closed_all_the_same() -> Outcome {
+    Need::Strace.programs(&["strace"])?;
+    for errno in ["ENOSYS", "EPERM"] {
+        let inject = format!("inject=close_range:error={errno}");
+        let strace = ["strace", "-qq", "-o/dev/null", "-e", "trace=close_range", "-e", &inject];
+        let report = Jail::new()?.setup(SECRET).through(&strace).report(&["--keep-fd", "9", "--listen", "@x", "node"])?;
+        assert_eq!(report.descriptors(), [0, 1, 2, 3, 9], "{errno}");
+        let jail = Jail::new()?.setup("mount -t tmpfs none /proc").through(&strace);
+        jail.run(&["node", "true"])?.refused(125, "open descriptors can't be counted");
+    }
+    Ok(())
+}
+
+fn the_exit_code_is_the_commands_own() -> Outcome {
+    let jail = Jail::new()?;
+    for code in [0, 1, 42, 125, 126, 127, 255] {
+        assert_eq!(jail.run(&["node", "sh", "-c", &format!("exit {code}")])?.code, code);
+    }
+    let ran = jail.run(&["node", "--", "sh", "-c", "echo $0 $*", "--", "--init"])?;
+    assert_eq!(ran.stdout, "-- --init\n");
+    Ok(())
+}
+
+fn path_is_searched_as_the_target() -> Outcome {
+    let setup = "mkdir -p $W/closed $W/plain $W/good; chmod 700 $W/closed; for d in closed good; do printf '#!/bin/sh\\necho %s' $d >$W/$d/tool; chmod 755 $W/$d/tool; done; echo x >$W/plain/tool";
+    let jail = Jail::new()?.setup(setup);
+    let path = |names: &[&str]| format!("PATH={}", names.iter().map(|name| jail.at(name)).collect::<Vec<_>>().join(":"));
+    assert_eq!(jail.run(&["--env", &path(&["closed", "none", "plain", "good"]), "node", "tool"])?.stdout, "good\n");
+    jail.run(&["--env", &path(&["closed", "plain"]), "node", "tool"])?
+        .refused(126, "plain/tool (mode 0644, owner 0:0) is not executable for uid 1000, gid 1000");
+    let ran = jail.run(&["--env", &path(&["closed"]), "node", "tool"])?;
+    ran.refused(127, "COMMAND 'tool' is not found in PATH (");
+    ran.refused(127, "closed/tool is closed to uid 1000");
+    Ok(())
+}
+
+fn elements_of_path_that_are_no_absolute_path_are_passed_over() -> Outcome {
+    let jail = Jail::new()?.setup("printf '#!/bin/sh\\necho taken' >$W/tool; chmod 755 $W/tool; cd $W");
+    for path in ["PATH=.:/bin", "PATH=", "PATH=::", "PATH=../work:/bin"] {
+        jail.run(&["--env", path, "node", "tool"])?.refused(127, "COMMAND 'tool' is not found");
+    }
+    assert_eq!(jail.run(&["node", "./tool"])?.stdout, "taken\n", "a name with a slash is a path");
+    Ok(())
+}
+
+fn without_path_dockers_default_is_searched() -> Outcome {
+    let jail = Jail::new()?;
+    assert_eq!(jail.run(&["--unset-env", "PATH", "node", "id", "-u"])?.stdout, "1000\n");
+    jail.run(&["--clear-env", "node", "nosuch"])?.refused(127, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    Ok(())
+}
+
+fn what_cant_be_run_is_126_and_says_why() -> Outcome {
+    let setup = "cd $W; printf '#!/no/such/thing -x\\n' >script; printf 'echo hi\\n' >text; : >empty; \
+        head -c 64 /bin/true | sed 's/\\x3e\\x00/\\xb7\\x00/' >arm; mkdir -p dir; chmod 755 script text empty arm; echo >plain; \
+        printf '#!/bin/cat' >secret; chmod 700 secret; mkdir -p closed; chmod 700 closed; cp /bin/true closed/true; \
+        printf '#!%s' $W/secret >chain; chmod 755 chain; cd /";
+    let jail = Jail::new()?.setup(setup);
+    for (name, said) in [
+        ("script", "needs the interpreter '/no/such/thing', which does not exist"),
+        ("text", "is no program: it begins neither with '#!' and an interpreter nor as ELF"),
+        ("empty", "is empty"),
+        ("arm", "is a program for aarch64, and this is x86_64"),
+        ("dir", "is a directory"),
+        ("plain", "(mode 0644, owner 0:0) is not executable for uid 1000, gid 1000"),
+        ("secret", "(mode 0700, owner 0:0) is not executable"),
+        ("closed/true", "can't be reached by uid 1000"),
+        ("chain", "needs the interpreter '"),
+    ] {
+        if name == "arm" && std::env::consts::ARCH != "x86_64" {
+            continue;
+        }
+        jail.run(&["node", &jail.at(name)])?.refused(126, said);
+    }
+    jail.run(&["node", &jail.at("none")])?.refused(127, "does not exist");
+    jail.run(&["node", &jail.at("plain/x")])?.refused(127, "does not exist");
+    jail.run(&["node", ""])?.refused(127, "COMMAND '' is not found");
+    let jail = Jail::new()?.setup("cp /bin/true $W/true; mount --bind $W $W; mount -o remount,bind,noexec $W");
+    jail.run(&["node", &jail.at("true")])?.refused(126, "mounted noexec");
+    // Found by PATH, and its interpreter is missing: execve says ENOENT, which is not "not found".
+    let jail = Jail::new()?.setup("printf '#!/no/such' >$W/tool; chmod 755 $W/tool");
+    jail.run(&["--env", &format!("PATH={}:/bin", jail.work().display()), "node", "tool"])?
+        .refused(126, "needs the interpreter '/no/such'");
+    Ok(())
+}
+
+fn options_behind_user_get_a_hint() -> Outcome {
+    let ran = Jail::new()?.run(&["node", "--init", "x"])?;
+    ran.refused(127, "COMMAND '--init' is not found");
+    ran.refused(127, "hint: options of stepdown stand before USER");
+    Ok(())
+}
+
+fn it_works_without_proc() -> Outcome {
+    let jail = Jail::new()?.network().setup("mkdir -p $W/d/e; mount -t tmpfs none /proc");
+    let report =
+        jail.report(&["--chown", &jail.at("d"), "--mkdir", &jail.at("x/y"), "--listen", "80", "--keep-cap", "KILL", "node"])?;
+    assert_eq!((report.uids(), report.groups(), report.capabilities("bounding")), (vec![1000; 3], NODES.to_vec(), vec![5]));
+    assert_eq!(owner(jail.work().join("d/e")), (1000, 1000));
+    Ok(())
+}
+
+fn dry_run_tells_the_plan_and_changes_nothing() -> Outcome {
+    let jail = Jail::new()?.setup("mkdir -p $W/data");
+    let data = jail.at("data");
+    let options = [
+        "--mkdir",
+        &jail.at("new:2770"),
+        "--chown",
+        &data,
+        "--listen",
+        "http=80",
+        "--keep-cap",
+        "KILL",
+        "--umask",
+        "27",
+        "--chdir",
+        "/",
+    ];
+    let line = |first: &'static str| [&[first][..], &options, &["node", "cat", "server.js", "\u{1b}[2J"]].concat();
+    let ran = jail.run(&line("--dry-run"))?;
+    let told = format!(
+        "runs as       node (uid 1000, gid 1000)\n\
+         groups        1, 4, 100, 1000\n\
+         started       with the right to switch\n\
+         capabilities  CAP_KILL in all five sets\n\
+         no_new_privs  set\n\
+         mkdir         {} mode 2770\n\
+         chown         {data} and all below\n\
+         descriptor    3 http: listens on http=80\n\
+         directory     /\n\
+         umask         0027\n\
+         command       cat server.js \\u{{1b}}[2J\n",
+        jail.at("new")
+    );
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, told.as_str(), ""));
+    let ran = jail.run(&line("--dry-run=json"))?;
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout)?;
+    assert_eq!(told["user"], serde_json::json!({ "name": "node", "uid": 1000, "gid": 1000, "groups": [1, 4, 100, 1000] }));
+    assert_eq!(told["sockets"][0], serde_json::json!({ "fd": 3, "name": "http", "what": "listens on http=80" }));
+    assert_eq!((&told["capabilities"], &told["role"]), (&serde_json::json!(["CAP_KILL"]), &"switching".into()));
+    assert!(!ran.stdout.contains("/home/node"), "values of variables may be secrets");
+    assert_eq!((owner(&data), jail.work().join("new").exists()), ((0, 0), false));
+    Ok(())
+}
+
+fn dry_run_refuses_what_a_run_would() -> Outcome {
+    let jail = Jail::new()?;
+    for line in [
+        &["nosuch", "true"][..],
+        &["--keep-fd", "9", "node", "true"],
+        &["--chown", "/etc", "node", "true"],
+        &["--chown", "/none", "node", "true"],
+    ] {
+        let [told, ran] = [["--dry-run"].as_slice(), &[]].map(|first| jail.run(&[first, line].concat()));
+        let (told, ran) = (told?, ran?);
+        assert_eq!((told.code, &told.stderr, told.stdout.as_str()), (125, &ran.stderr, ""), "{line:?}");
+    }
+    let jail = Jail::new()?.through(&["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]);
+    jail.run(&["--dry-run", "games", "true"])?.refused(125, "CAP_SETGID, CAP_SETUID is missing");
+    let ran = jail.run(&["--dry-run", "node", "true"])?;
+    assert!(
+        ran.stdout.contains("started       as the target already\n") && ran.stdout.contains("groups        none, as found\n"),
+        "{ran:?}"
+    );
+    assert!(ran.stdout.contains("bounding set  as found, for want of CAP_SETPCAP; idle under no_new_privs\n"), "{ran:?}");
+    Ok(())
+}
+
+/// As anybody.
+fn plainly(arguments: &[&str]) -> Result<Ran, crate::harness::Stop> {
+    Ok(Ran::of(Command::new(&programs().stepdown).args(arguments).stdin(Stdio::null()).output()?))
+}
+
+fn help_fits_one_screen_and_version_says_one_line() -> Outcome {
+    for flag in ["--help", "-h"] {
+        let ran = plainly(&[flag])?;
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        assert!(ran.stdout.lines().count() <= 40 && ran.stdout.lines().all(|line| line.chars().count() <= 82), "one screen");
+        assert!(ran.stdout.contains("  stepdown --dry-run") && ran.stdout.contains("  ENTRYPOINT"), "with examples");
+    }
+    for flag in ["--version", "-V"] {
+        assert_eq!(plainly(&[flag])?.stdout, format!("stepdown {}\n", env!("CARGO_PKG_VERSION")));
+    }
+    let mut full = Command::new(&programs().stepdown);
+    let output = full.arg("--help").stdout(fs::OpenOptions::new().write(true).open("/dev/full")?).output()?;
+    Ran::of(output).refused(125, "stdout: No space left on device");
+    let mut text = String::new();
+    fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/src/help.txt"))?.read_to_string(&mut text)?;
+    assert_eq!(plainly(&["--help", "--chown"])?.code, 125, "a mistake is a mistake");
+    assert_eq!(plainly(&["--chown", "/x", "--help"])?.stdout, text);
+    Ok(())
+}
+
+fn help_names_every_option() -> Outcome {
+    let help = plainly(&["--help"])?.stdout;
+    let source = include_str!("../../src/cli.rs");
+    let table = source.split("const OPTIONS").nth(1).and_then(|rest| rest.split("];").next()).unwrap_or_default();
+    let names: Vec<&str> = table.split("(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(names.len() > 10);
+    for name in names {
+        assert!(help.contains(&format!("--{name}")), "--{name} is not in --help");
+    }
+    Ok(())
 }
