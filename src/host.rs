@@ -58,7 +58,7 @@ impl Host {
         let own_streams = descriptors::own_streams()?;
         let named = descriptors::named_in(&args.command);
         let kept_open = args.keep_fds.iter().copied().filter(|&fd| sys::is_open(fd)).collect();
-        let pid = nix::unistd::getpid().as_raw();
+        let pid = sys::getpid().map_err(|errno| call("getpid", errno))?;
         let inherited = activation::inherited(&environment, pid, sys::is_open);
         Ok(Self {
             passwd: read_file(c"/etc/passwd")?,

@@ -76,7 +76,7 @@ fn place(args: &Args) -> Result<(), anyhow::Error> {
             .map_err(|errno| call(format_args!("--chdir {}: chdir", lossy(directory)), errno))?;
     }
     if let Some(mask) = args.umask {
-        sys::umask(mask);
+        sys::umask(mask).map_err(|errno| call(format_args!("umask({mask:03o})"), errno))?;
     }
     Ok(())
 }

@@ -524,10 +524,17 @@ pub fn set_filesystem_gid(gid: u32) -> bool {
     }
 }
 
-/// The umask(2); returns the one before.
-pub fn umask(mask: u32) -> u32 {
-    // SAFETY: a number.
-    unsafe { libc::umask(mask) }
+/// umask(2), read back because it reports no error; returns the one before.
+pub fn umask(mask: u32) -> Result<u32> {
+    // SAFETY: numbers.
+    let (before, now) = unsafe { (libc::umask(mask), libc::umask(mask)) };
+    if now == mask && before <= 0o777 { Ok(before) } else { Err(Errno::EPERM) }
+}
+
+/// getpid(2).
+pub fn getpid() -> Result<i32> {
+    let pid = nix::unistd::getpid().as_raw();
+    if pid > 0 { Ok(pid) } else { Err(Errno::ENOSYS) }
 }
 
 /// The index of a network interface.

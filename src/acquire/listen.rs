@@ -85,7 +85,6 @@ fn unix_path(path: &CStr, kind: Kind, plan: &Plan) -> Result<OwnedFd, Error> {
     let socket = open(AddressFamily::Unix, kind)?;
     // bind(2) gives the name the mode of the unbound socket, less the umask.
     fchmod(&socket, Mode::from_bits_truncate(0o660)).map_err(|errno| call("fchmod(socket)", errno))?;
-    let _in_parent = Place::enter(&parent)?;
     // getsockname(2) tells the name as it was bound: the whole path, where nobody can lead it elsewhere.
     let name = if parent.guarded { path } else { &*parent.name };
     if name.count_bytes() > UNIX_NAME_MAX {
@@ -94,7 +93,7 @@ fn unix_path(path: &CStr, kind: Kind, plan: &Plan) -> Result<OwnedFd, Error> {
     let address = UnixAddr::new(name).map_err(|errno| call("sun_path", errno))?;
     let bind = format!("bind({})", crate::failure::lossy(name));
     let created = Ownership::of_target(plan, &parent)?;
-    let bound = attach(&socket, &address, bind);
+    let bound = within(&parent, || attach(&socket, &address, bind));
     created.restore()?;
     bound?;
     Ok(socket)
@@ -111,9 +110,9 @@ fn remove_stale(parent: &Parent, kind: Kind) -> Result<(), Error> {
         bail!("the path exists and is no socket; it is left alone");
     }
     let probe = open(AddressFamily::Unix, kind)?;
-    let _in_parent = Place::enter(parent)?;
     let address = UnixAddr::new(parent.name.as_c_str()).map_err(|errno| call("sun_path", errno))?;
-    match socket::connect(probe.as_raw_fd(), &address) {
+    let answer = within(parent, || Ok(socket::connect(probe.as_raw_fd(), &address)))?;
+    match answer {
         Err(Errno::ECONNREFUSED) => {}
         Err(Errno::ENOENT) => return Ok(()),
         // EPROTOTYPE: one of the other kind listens; EAGAIN: its queue is full.
@@ -126,27 +125,15 @@ fn remove_stale(parent: &Parent, kind: Kind) -> Result<(), Error> {
     }
 }
 
-/// The current directory, for as long as a name is to be resolved in another one; there is no bindat(2).
-struct Place {
-    before: OwnedFd,
-}
-
-impl Place {
-    fn enter(parent: &Parent) -> Result<Self, Error> {
-        let before =
-            sys::open_at(nix::fcntl::AT_FDCWD, c".", libc::O_PATH | libc::O_DIRECTORY).map_err(|errno| call("open(.)", errno))?;
-        nix::unistd::fchdir(&parent.directory).map_err(|errno| call("fchdir", errno))?;
-        Ok(Self { before })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if nix::unistd::fchdir(&self.before).is_err() {
-            // The command would start in a directory that nobody chose.
-            std::process::abort();
-        }
-    }
+/// Does something in another directory, there being no bindat(2). The command must start in the one it was
+/// started in: where the way back fails, the run does.
+fn within<T>(parent: &Parent, act: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let here =
+        sys::open_at(nix::fcntl::AT_FDCWD, c".", libc::O_PATH | libc::O_DIRECTORY).map_err(|errno| call("open(.)", errno))?;
+    nix::unistd::fchdir(&parent.directory).map_err(|errno| call("fchdir", errno))?;
+    let result = act();
+    nix::unistd::fchdir(&here).map_err(|errno| call("fchdir, back to where we were started", errno))?;
+    result
 }
 
 /// The group and the mask that new files get: the target's group, so that its members may connect.
@@ -171,11 +158,11 @@ impl Ownership {
         if group.is_some() && !sys::set_filesystem_gid(target) {
             bail!("setfsgid({target}): EPERM: the socket would not belong to the target's group");
         }
-        Ok(Self { mask: sys::umask(0), group })
+        Ok(Self { mask: sys::umask(0).map_err(|errno| call("umask(0)", errno))?, group })
     }
 
     fn restore(self) -> Result<(), Error> {
-        sys::umask(self.mask);
+        sys::umask(self.mask).map_err(|errno| call("umask", errno))?;
         match self.group {
             Some(before) if !sys::set_filesystem_gid(before) => bail!("setfsgid({before}): it did not come back"),
             _ => Ok(()),

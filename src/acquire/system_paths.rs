@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Error, anyhow};
 
 use crate::failure::{call, hinted, lossy};
-use crate::{pathwalk, sys};
+use crate::sys;
 
 /// The directories themselves; what lies below them may well be a service's.
 const THEMSELVES: [&CStr; 30] = [
@@ -66,11 +66,9 @@ pub fn refuse_name(option: &str, path: &CStr) -> Result<(), Error> {
 pub fn refuse_file(option: &str, path: &CStr, file: &OwnedFd) -> Result<(), Error> {
     let facts = sys::facts(file.as_fd()).map_err(|errno| call(format_args!("{option} {}: statx", lossy(path)), errno))?;
     for directory in THEMSELVES {
-        // One that can't be reached is not what was reached.
-        if let Ok(found) = pathwalk::find(directory)
-            && let Ok(system) = sys::facts(found.file.as_fd())
-            && system.identity == facts.identity
-        {
+        // One that is a link leads to another that is listed; one that can't be looked at was not reached.
+        let system = sys::facts_at(nix::fcntl::AT_FDCWD, directory);
+        if system.is_ok_and(|system| system.identity == facts.identity) {
             return Err(refused(option, &lossy(path), &lossy(directory)));
         }
     }
