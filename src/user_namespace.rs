@@ -7,7 +7,7 @@ use crate::failure::hinted;
 use crate::plan::{Groups, Plan};
 
 const SETGROUPS_DENIED: &str = "this user namespace has setgroups denied (/proc/self/setgroups): give it a range of groups \
-     (newgidmap and /etc/subgid, podman --userns=auto), or use --if-root";
+     (newgidmap and /etc/subgid; Docker and podman as root do)";
 const UNMAPPED: &str = "this user namespace does not map that id (/proc/self/uid_map, gid_map): give it a range that does \
      (newuidmap and /etc/subuid), or name an id that it maps";
 

@@ -23,6 +23,8 @@ pub fn cases() -> Vec<Case> {
         chown_goes_on_after_what_it_cant_change_and_no_directory_above_becomes_right,
         chown_policy_on_root_mismatch_skips_a_tree_whose_top_is_right,
         chown_reaches_below_path_max_with_few_descriptors,
+        a_long_chown_says_so_in_one_line,
+        a_long_chown_shows_progress_on_a_terminal,
         chown_of_one_file_works_as_well,
         chown_of_odd_names_and_kinds_works,
         system_directories_are_refused_however_they_are_reached,
@@ -206,6 +208,31 @@ fn chown_reaches_below_path_max_with_few_descriptors() -> Outcome {
     let jail = Jail::new()?.setup(build).setup("ulimit -n 100");
     let ran = jail.run(&["--chown", &jail.at("d"), "node", "find", &jail.at("d"), "!", "-user", "1000"])?;
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""));
+    Ok(())
+}
+
+/// Makes each look at an entry take a while.
+const SLOWLY: [&str; 7] = ["strace", "-qq", "-o/dev/null", "-e", "trace=fchownat", "-e", "inject=fchownat:delay_enter=800000"];
+
+fn a_long_chown_says_so_in_one_line() -> Outcome {
+    Need::Strace.programs(&["strace"])?;
+    let jail = Jail::new()?.setup("mkdir -p $W/d; touch $W/d/a $W/d/b").through(&SLOWLY);
+    let ran = jail.run(&["--chown", &jail.at("d"), "node", "true"])?;
+    let told = format!("stepdown: --chown {}: 3 entries looked at, 3 changed in ", jail.at("d"));
+    assert!(ran.code == 0 && ran.stderr.starts_with(&told) && ran.stderr.ends_with(" s\n"), "{ran:?}");
+    assert_eq!(ran.stderr.lines().count(), 1);
+    Ok(())
+}
+
+fn a_long_chown_shows_progress_on_a_terminal() -> Outcome {
+    Need::Strace.programs(&["strace", "script"])?;
+    let jail = Jail::new()?.setup(
+        "mkdir -p $W/d; touch $W/d/first; cd $W/d; seq 1 9000 | xargs touch; chown 1000:1000 *; chown 0 first 1 2 3 4; cd /",
+    );
+    let jail = jail.through(&SLOWLY);
+    let said = crate::command::on_a_terminal(&jail.command(&["--chown", &jail.at("d"), "node", "true"]))?;
+    assert!(said.contains(" entries looked at, ") && said.contains("/s "), "{said:?}");
+    assert!(said.contains("9002 entries looked at, 6 changed in "), "{said:?}");
     Ok(())
 }
 

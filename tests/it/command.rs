@@ -272,7 +272,7 @@ fn a_regular_file_and_a_named_fifo_are_left_alone() -> Outcome {
 }
 
 /// Runs on a pseudo-terminal of script(1)'s, and gives what came out of it.
-fn on_a_terminal(command: &Command) -> Result<String, crate::harness::Stop> {
+pub fn on_a_terminal(command: &Command) -> Result<String, crate::harness::Stop> {
     Need::Root.programs(&["script"])?;
     let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"));
     let line: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted).collect();

@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
         variables_stand_for_ids_and_names,
         root_is_run_as_only_where_it_is_written_out,
         groups_replaces_the_list_and_the_primary_gid_is_added_all_the_same,
+        a_user_may_be_in_as_many_groups_as_the_kernel_takes_and_no_more,
         without_account_files_numbers_work,
         an_account_file_that_is_no_regular_file_is_an_error_and_never_hangs,
         hostile_account_files_yield_no_root,
@@ -131,6 +132,16 @@ fn groups_replaces_the_list_and_the_primary_gid_is_added_all_the_same() -> Outco
     jail.report(&["--groups", "staff,44", "node"])?.is_exactly(1000, 1000, &[44, 50, 1000]);
     jail.report(&["--groups=1000,44,44", "node:50"])?.is_exactly(1000, 50, &[44, 50, 1000]);
     jail.run(&["--groups", "nosuch", "node", "true"])?.refused(125, "there is no group 'nosuch' in /etc/group");
+    Ok(())
+}
+
+fn a_user_may_be_in_as_many_groups_as_the_kernel_takes_and_no_more() -> Outcome {
+    let listing = |count: u32| (0..count).map(|n| format!("g{n}:x:{}:other,node\n", 5000 + n)).collect::<String>();
+    let expected: Vec<u64> = std::iter::once(1000).chain(5000..5300).collect();
+    let jail = |count| Jail::new()?.accounts(Some(PASSWD.as_bytes()), Some(listing(count).as_bytes()));
+    jail(300)?.report(&["node"])?.is_exactly(1000, 1000, &expected);
+    assert_eq!(jail(65535)?.report(&["node"])?.groups().len(), 65536);
+    jail(65536)?.run(&["node", "true"])?.refused(125, "has 65537 groups; the kernel takes 65536 at most");
     Ok(())
 }
 
