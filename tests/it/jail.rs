@@ -33,16 +33,24 @@ node:x:1000:
 
 /// The programs under test, copied to where every user can reach them.
 pub struct Programs {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     /// `STEPDOWN_BIN`, or what cargo built.
     pub stepdown: PathBuf,
     /// The example `report`.
     pub report: PathBuf,
 }
 
+static PROGRAMS: OnceLock<Programs> = OnceLock::new();
+
+/// Removes what a static can't drop.
+pub fn clean_up() {
+    if let Some(programs) = PROGRAMS.get() {
+        let _ = fs::remove_dir_all(programs.directory.path());
+    }
+}
+
 /// Copies them once.
 pub fn programs() -> &'static Programs {
-    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let directory = open_directory();
         let copy = |variable: &str, built: PathBuf, name: &str| {
@@ -58,7 +66,7 @@ pub fn programs() -> &'static Programs {
         Programs {
             stepdown: copy("STEPDOWN_BIN", built, "stepdown"),
             report: copy("STEPDOWN_REPORT", example, "report"),
-            _directory: directory,
+            directory,
         }
     })
 }

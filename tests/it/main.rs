@@ -36,5 +36,7 @@ fn main() {
         };
         cases.into_iter().map(trial)
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    jail::clean_up();
+    conclusion.exit();
 }
