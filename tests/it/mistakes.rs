@@ -2,6 +2,7 @@
 //!
 //! Each mistake is made alone, and again behind chores that must then not have been done.
 
+mod met;
 mod typed;
 
 use std::ffi::OsStr;
@@ -13,10 +14,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::{Case, Outcome};
-use crate::jail::{self, Ran};
+use crate::jail::{self, Jail, Ran};
 
 pub fn cases() -> Vec<Case> {
-    typed::cases()
+    let mut all = typed::cases();
+    all.extend(met::cases());
+    all
 }
 
 /// One mistake. `$W` in it is the directory of the test.
@@ -27,16 +30,34 @@ struct Mistake {
     says: &'static str,
     /// The second line, where there is one.
     hint: &'static str,
+    chores: Chores,
+}
+
+/// What becomes of chores on the same line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Chores {
+    /// They are not done.
+    NotDone,
+    /// They may be: only the kernel can tell, when the time has come.
+    PerhapsDone,
 }
 
 /// A mistake that ends the run with 125.
 const fn no(arguments: &'static [&'static str], says: &'static str) -> Mistake {
-    Mistake { arguments, code: 125, says, hint: "" }
+    Mistake { arguments, code: 125, says, hint: "", chores: Chores::NotDone }
 }
 
 impl Mistake {
     const fn hint(self, hint: &'static str) -> Self {
         Self { hint, ..self }
+    }
+
+    const fn code(self, code: i32) -> Self {
+        Self { code, ..self }
+    }
+
+    const fn late(self) -> Self {
+        Self { chores: Chores::PerhapsDone, ..self }
     }
 
     fn expected(&self) -> (i32, String) {
@@ -69,7 +90,7 @@ fn chores(work: &str) -> Vec<String> {
     ["--mkdir", "$W/new/er", "--chown", "$W/tree"].iter().map(|word| word.replace("$W", work)).collect()
 }
 
-/// Path, owner, group and mode of all that is there.
+/// Path, owner, group and mode of all that is there, as [`LISTING`] has them.
 fn snapshot(top: &Path) -> std::io::Result<String> {
     let facts = fs::symlink_metadata(top)?;
     let mut all = format!("{} {} {} {:o}\n", top.display(), facts.uid(), facts.gid(), facts.mode() & 0o7777);
@@ -130,3 +151,32 @@ fn as_anybody(uid: Option<u32>) -> Command {
     }
     command
 }
+
+/// Made by root in a jail that is made anew for each: `furnish` says what there is.
+fn root_is_told(furnish: impl Fn(Jail) -> Jail, mistakes: &[Mistake]) -> Outcome {
+    let mut differences = Vec::new();
+    for mistake in mistakes {
+        for with_chores in [false, true] {
+            let jail = furnish(Jail::new()?.setup(FURNITURE));
+            let work = jail.work().display().to_string();
+            let front = if with_chores { chores(&work) } else { Vec::new() };
+            let arguments: Vec<String> = front.iter().cloned().chain(mistake.arguments(&work)).collect();
+            let jail = jail.setup(LISTING);
+            let ran = jail.run(&arguments)?;
+            differences.extend(differs(mistake, &front, &work, &ran));
+            let chores_may_be_done = with_chores && mistake.chores == Chores::PerhapsDone;
+            if !chores_may_be_done && snapshot(&jail.work())? != sorted(&ran.stdout) {
+                differences.push(format!("{:?}: something was changed, or said on stdout: {ran:?}", mistake.arguments));
+            }
+        }
+    }
+    none(&differences);
+    Ok(())
+}
+
+/// What was there before stepdown began goes to stdout, where stepdown itself writes nothing.
+const LISTING: &str = "find $W -exec stat -c '%n %u %g %a' {} +";
+
+/// A directory that is not the target's, in every jail; and no way to spoil the machine: all but `$W` is
+/// read-only, so that a refusal that fails to come does no harm.
+const FURNITURE: &str = "mkdir -p $W/tree/below; mount --bind $W $W; mount -o remount,bind,ro /";
