@@ -95,12 +95,22 @@ impl Address {
                 _ => bail!("an abstract name is 1 to {UNIX_NAME_MAX} bytes"),
             };
         }
+        if text.parse::<Ipv6Addr>().is_ok() {
+            bail!("an IPv6 address stands in brackets, its port behind them");
+        }
+        if text.parse::<Ipv4Addr>().is_ok() || text.starts_with('[') && text.ends_with(']') {
+            bail!("no port stands behind the address");
+        }
+        if text.contains('/') && !text.contains(':') {
+            bail!("a path begins with '/'");
+        }
         let Some((host, digits)) = text.rsplit_once(':') else { return port(text).map(Self::Port) };
         let number = port(digits)?;
         if let Some(inside) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             return Self::version_6(inside, number);
         }
         match host.parse::<Ipv4Addr>() {
+            Err(_) if host.is_empty() => bail!("no address stands before the colon"),
             Ok(ip) => Ok(Self::Internet(SocketAddr::new(IpAddr::V4(ip), number))),
             Err(_) if host.parse::<Ipv6Addr>().is_ok() => bail!("an IPv6 address stands in brackets: [{host}]:{number}"),
             Err(_) => bail!("'{host}' is no IP address, and names are not looked up"),

@@ -327,6 +327,11 @@ impl Args {
     fn read_chores(&mut self, options: &ArgMatches) -> Result<(), Error> {
         self.mkdir = many(options, "mkdir").map(Mkdir::parse).collect::<Result<_, _>>()?;
         self.listen = many(options, "listen").map(|typed| Listen::parse(text("listen", typed)?)).collect::<Result<_, _>>()?;
+        for (index, listen) in self.listen.iter().enumerate() {
+            if self.listen.iter().take(index).any(|earlier| (earlier.kind, &earlier.address) == (listen.kind, &listen.address)) {
+                bail!("--listen {listen}: the address is given twice");
+            }
+        }
         let mut chown = Vec::new();
         for (option, demand) in [("chown", Demand::Must), ("chown-if-possible", Demand::May)] {
             let places = options.indices_of(option).into_iter().flatten();

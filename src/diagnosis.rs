@@ -10,12 +10,14 @@ use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 
-/// What is wrong with the file, where that can be seen.
-pub fn explain(file: &CStr, errno: Errno) -> Option<String> {
+use crate::identity::Identity;
+
+/// What is wrong with the file for the target, where that can be seen.
+pub fn explain(file: &CStr, errno: Errno, target: &Identity) -> Option<String> {
     let path = Path::new(OsStr::from_bytes(file.to_bytes()));
     let shown = path.display();
     match errno {
-        Errno::EACCES => Some(denied(path)),
+        Errno::EACCES => Some(denied(path, target)),
         Errno::ENOENT | Errno::ENOTDIR => {
             let interpreter = interpreter(path)?;
             Some(format!("{shown} needs the interpreter '{interpreter}', which does not exist"))
@@ -28,9 +30,9 @@ pub fn explain(file: &CStr, errno: Errno) -> Option<String> {
     }
 }
 
-fn denied(path: &Path) -> String {
+fn denied(path: &Path, target: &Identity) -> String {
     let shown = path.display();
-    let who = format!("uid {}, gid {}", nix::unistd::getuid(), nix::unistd::getgid());
+    let who = format!("uid {}, gid {}", target.uid, target.gid);
     let Ok(facts) = path.metadata() else {
         let closed = path.ancestors().skip(1).find(|directory| directory.metadata().is_ok());
         let closed = closed.unwrap_or(Path::new("/")).display();
@@ -55,7 +57,7 @@ fn denied(path: &Path) -> String {
         );
     }
     match interpreter(path) {
-        Some(interpreter) if access(interpreter.as_str(), AccessFlags::X_OK).is_err() => {
+        Some(interpreter) if !Path::new(&interpreter).is_file() || access(interpreter.as_str(), AccessFlags::X_OK).is_err() => {
             format!("{shown} needs the interpreter '{interpreter}', which {who} can't run")
         }
         _ => format!("{shown} is executable for {who}, but a security module forbids it"),

@@ -33,9 +33,26 @@ pub enum Home {
 const OF_THE_ACCOUNT: [&[u8]; 4] = [b"HOME", b"USER", b"LOGNAME", b"SHELL"];
 
 impl Environment {
+    /// Refuses what contradicts itself on the command line.
+    pub fn check(args: &Args) -> Result<(), Error> {
+        for (index, set) in args.env.iter().enumerate() {
+            let name = name_of(set);
+            let shown = String::from_utf8_lossy(name);
+            if activation::VARIABLES.contains(&name) {
+                bail!("--env {shown}: only --listen says what sockets are handed on");
+            }
+            if args.unset_env.iter().any(|unset| unset == name) {
+                bail!("{shown} is given to --env and to --unset-env");
+            }
+            if args.env.iter().take(index).any(|earlier| name_of(earlier) == name) {
+                bail!("--env {shown} is given twice");
+            }
+        }
+        Ok(())
+    }
+
     /// Puts it together: what came (or nothing), the account's, the sockets', `--unset-env`, `--env`.
     pub fn new(came: &[&'static CStr], args: &Args, home: &Home, sockets: Vec<(&[u8], Vec<u8>)>) -> Result<Self, Error> {
-        check(args)?;
         let account = match home {
             Home::AsFound => &[][..],
             Home::Account { .. } | Home::NoAccount => &OF_THE_ACCOUNT,
@@ -96,23 +113,6 @@ impl Home {
             }
         }
     }
-}
-
-fn check(args: &Args) -> Result<(), Error> {
-    for (index, set) in args.env.iter().enumerate() {
-        let name = name_of(set);
-        let shown = String::from_utf8_lossy(name);
-        if activation::VARIABLES.contains(&name) {
-            bail!("--env {shown}: only --listen says what sockets are handed on");
-        }
-        if args.unset_env.iter().any(|unset| unset == name) {
-            bail!("{shown} is given to --env and to --unset-env");
-        }
-        if args.env.iter().take(index).any(|earlier| name_of(earlier) == name) {
-            bail!("--env {shown} is given twice");
-        }
-    }
-    Ok(())
 }
 
 fn entry(name: &[u8], value: &[u8]) -> Result<Cow<'static, CStr>, Error> {
@@ -183,7 +183,7 @@ mod tests {
             let mut args = args();
             args.env = vec![env.to_owned()];
             args.unset_env = vec![unset.as_bytes().to_vec()];
-            assert!(build(&[], &args, &node()).is_err(), "{env:?}");
+            assert!(Environment::check(&args).is_err(), "{env:?}");
         }
     }
 

@@ -38,21 +38,29 @@ pub fn exec(_proved: Dropped, plan: &Plan, sockets: Vec<OwnedFd>) -> Failure {
             Errno::EACCES => {
                 denied.get_or_insert(candidate);
             }
-            errno => return unusable(&candidate, errno),
+            errno => return unusable(plan, &candidate, errno),
         }
     }
     match denied {
-        Some(candidate) => unusable(&candidate, Errno::EACCES),
+        Some(candidate) => unusable(plan, &candidate, Errno::EACCES),
         None => missing(plan, &closed),
     }
 }
 
-/// Says that the command does not exist anywhere, as far as root can see.
+/// Says that the command does not exist anywhere, as far as root can see, or that nobody could run it.
 pub fn check(plan: &Plan) -> Result<(), Failure> {
-    // What can't be looked at is there, for all we know.
-    let there =
-        |candidate: &CString| !matches!(access(candidate.as_c_str(), AccessFlags::F_OK), Err(Errno::ENOENT | Errno::ENOTDIR));
-    if candidates(plan).any(|candidate| there(&candidate)) { Ok(()) } else { Err(missing(plan, &[])) }
+    let mut denied = None;
+    for candidate in candidates(plan) {
+        match nix::sys::stat::stat(candidate.as_c_str()) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Ok(facts) if facts.st_mode & libc::S_IFMT != libc::S_IFREG || facts.st_mode & 0o111 == 0 => {
+                denied.get_or_insert(candidate);
+            }
+            // What can't be looked at can be run, for all we know.
+            Ok(_) | Err(_) => return Ok(()),
+        }
+    }
+    Err(denied.map_or_else(|| missing(plan, &[]), |candidate| unusable(plan, &candidate, Errno::EACCES)))
 }
 
 fn name(plan: &Plan) -> &'static CStr {
@@ -79,9 +87,9 @@ fn candidates(plan: &Plan) -> impl Iterator<Item = CString> {
     direct.into_iter().chain(in_path).filter_map(|file| CString::new(file).ok())
 }
 
-fn unusable(file: &CStr, errno: Errno) -> Failure {
+fn unusable(plan: &Plan, file: &CStr, errno: Errno) -> Failure {
     let what = format!("execve({})", lossy(file));
-    let error = match diagnosis::explain(file, errno) {
+    let error = match diagnosis::explain(file, errno, &plan.identity) {
         Some(why) => call(what, errno).context(why),
         None => call(what, errno),
     };

@@ -97,6 +97,7 @@ pub enum NoNewPrivs {
 impl Plan {
     /// Decides, or says why the run is refused.
     pub fn resolve(args: &Args, host: &Host) -> Result<Self, Error> {
+        Environment::check(args)?;
         let starter = Starter::of(host);
         let target = Identity::resolve(args, host)?;
         let (role, identity, groups) = starter.role(target, args.switch)?;

@@ -1,8 +1,9 @@
 //! What can be known to fail is found before anything outside this process has changed.
 
-use anyhow::{Context, anyhow};
+use anyhow::Error;
+use nix::errno::Errno;
 
-use crate::failure::{At, Failure, Stage, lossy};
+use crate::failure::{At, Failure, Stage, call, lossy};
 use crate::plan::Plan;
 use crate::{acquire, exec, user_namespace};
 
@@ -15,9 +16,15 @@ pub fn check(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// The directory may be one that --mkdir is about to make.
-fn directory(plan: &Plan) -> anyhow::Result<()> {
-    let Some(path) = plan.chdir.as_deref().filter(|_| plan.mkdir.is_empty()) else { return Ok(()) };
-    let shown = lossy(path);
-    let facts = nix::sys::stat::stat(path).with_context(|| format!("--chdir {shown}"))?;
-    if facts.st_mode & libc::S_IFMT == libc::S_IFDIR { Ok(()) } else { Err(anyhow!("--chdir {shown}: it is no directory")) }
+fn directory(plan: &Plan) -> Result<(), Error> {
+    let Some(path) = plan.chdir.as_deref() else { return Ok(()) };
+    let refused = |errno| Err(call(format_args!("--chdir {}: chdir", lossy(path)), errno));
+    match nix::sys::stat::stat(path) {
+        Ok(facts) if facts.st_mode & libc::S_IFMT == libc::S_IFDIR => Ok(()),
+        Ok(_) => refused(Errno::ENOTDIR),
+        Err(Errno::ENOENT) if acquire::may_be_made(path, plan) => Ok(()),
+        Err(errno @ (Errno::ENOENT | Errno::ENOTDIR)) => refused(errno),
+        // Root without CAP_DAC_READ_SEARCH may not look where the target may go.
+        Err(_) => Ok(()),
+    }
 }

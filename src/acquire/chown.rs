@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, anyhow, bail};
 use nix::errno::Errno;
 
-use super::{find, system_paths};
+use super::{find, is_missing, may_be_made, system_paths};
 use crate::cli::{Chown, ChownPolicy, Demand};
 use crate::failure::{call, hinted, lossy, warn};
 use crate::ids::{Gid, Uid};
-use crate::pathwalk::Found;
+use crate::pathwalk::{self, Found};
 use crate::plan::Plan;
 use crate::sys::{self, FileFacts};
 
@@ -32,10 +32,29 @@ pub fn own(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
     }
 }
 
+/// Refuses, before anything has changed, a path that is missing or the system's.
+pub fn check(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
+    let option = option(wanted.demand);
+    system_paths::refuse_name(option, &wanted.path)?;
+    let missing = pathwalk::find(&wanted.path).is_err_and(|error| is_missing(&error));
+    if missing && (wanted.demand == Demand::May || may_be_made(&wanted.path, plan)) {
+        return Ok(());
+    }
+    let found = find(option, &wanted.path)?;
+    system_paths::refuse_file(&found.file).with_context(|| format!("{option} {}", lossy(&wanted.path)))
+}
+
+fn option(demand: Demand) -> &'static str {
+    match demand {
+        Demand::Must => "--chown",
+        Demand::May => "--chown-if-possible",
+    }
+}
+
 fn own_tree(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
     let path = lossy(&wanted.path).into_owned();
-    let top = find("--chown", &wanted.path)?;
-    system_paths::refuse_file("--chown", &wanted.path, &top.file)?;
+    let top = find(option(wanted.demand), &wanted.path)?;
+    system_paths::refuse_file(&top.file).with_context(|| format!("{} {path}", option(wanted.demand)))?;
     let facts = sys::facts(top.file.as_fd()).map_err(|errno| call(format_args!("--chown {path}: statx"), errno))?;
     let mut walk = Walk::new(&path, plan.identity.uid, plan.identity.gid, facts.mount);
     if plan.chown_policy == ChownPolicy::OnRootMismatch && walk.is_right(&facts) {

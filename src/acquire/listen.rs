@@ -1,6 +1,6 @@
 //! `--listen`: sockets that are bound while root may, and handed on by the protocol in `activation`.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, sockopt};
 use nix::sys::stat::{Mode, fchmod};
 
+use super::{is_missing, may_be_made};
 use crate::address::{Address, Kind, Listen, UNIX_NAME_MAX};
 use crate::failure::{call, hinted};
 use crate::pathwalk::{self, Parent};
@@ -25,6 +26,25 @@ pub fn bind(wanted: &Listen, plan: &Plan) -> Result<OwnedFd, Error> {
         Address::Abstract(name) => unix_abstract(name, wanted.kind),
     };
     result.and_then(|socket| listening(socket, wanted.kind)).map_err(|error| explain(wanted, &error))
+}
+
+/// Refuses, before anything has changed, a path that no socket can have. Whether an address is free is
+/// known when it is taken.
+pub fn check(wanted: &Listen, plan: &Plan) -> Result<(), Error> {
+    let Address::Path(path) = &wanted.address else { return Ok(()) };
+    let look = |parent: Parent| {
+        socket_in_the_way(&parent)?;
+        bound_name(path, &parent).map(drop)
+    };
+    match pathwalk::find_parent(path, None).and_then(look) {
+        Err(error) if is_missing(&error) && may_be_made(&directory_of(path), plan) => Ok(()),
+        other => other.map_err(|error| explain(wanted, &error)),
+    }
+}
+
+fn directory_of(path: &CStr) -> CString {
+    let end = path.to_bytes().iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+    CString::new(path.to_bytes().get(..end).unwrap_or_default()).unwrap_or_default()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,11 +105,7 @@ fn unix_path(path: &CStr, kind: Kind, plan: &Plan) -> Result<OwnedFd, Error> {
     let socket = open(AddressFamily::Unix, kind)?;
     // bind(2) gives the name the mode of the unbound socket, less the umask.
     fchmod(&socket, Mode::from_bits_truncate(0o660)).map_err(|errno| call("fchmod(socket)", errno))?;
-    // getsockname(2) tells the name as it was bound: the whole path, where nobody can lead it elsewhere.
-    let name = if parent.guarded { path } else { &*parent.name };
-    if name.count_bytes() > UNIX_NAME_MAX {
-        bail!("the path has {} bytes; {UNIX_NAME_MAX} are the most a Unix socket takes", name.count_bytes());
-    }
+    let name = bound_name(path, &parent)?;
     let address = UnixAddr::new(name).map_err(|errno| call("sun_path", errno))?;
     let bind = format!("bind({})", crate::failure::lossy(name));
     let created = Ownership::of_target(plan, &parent)?;
@@ -99,15 +115,29 @@ fn unix_path(path: &CStr, kind: Kind, plan: &Plan) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
-/// Removes a socket that nobody listens on any more; anything else at that name stays, and is in the way.
+/// getsockname(2) tells the name as it was bound: the whole path, where nobody can lead it elsewhere.
+fn bound_name<'a>(path: &'a CStr, parent: &'a Parent) -> Result<&'a CStr, Error> {
+    let name = if parent.guarded { path } else { &*parent.name };
+    if name.count_bytes() > UNIX_NAME_MAX {
+        bail!("the path has {} bytes; {UNIX_NAME_MAX} are the most a Unix socket takes", name.count_bytes());
+    }
+    Ok(name)
+}
+
+/// Whether a socket has the name. Anything else that has it stays, and is an error.
+fn socket_in_the_way(parent: &Parent) -> Result<bool, Error> {
+    match sys::facts_at(parent.directory.as_fd(), &parent.name) {
+        Ok(facts) if facts.mode & libc::S_IFMT == libc::S_IFSOCK => Ok(true),
+        Ok(_) => bail!("the path exists and is no socket; it is left alone"),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(call("statx", errno)),
+    }
+}
+
+/// Removes a socket that nobody listens on any more.
 fn remove_stale(parent: &Parent, kind: Kind) -> Result<(), Error> {
-    let facts = match sys::facts_at(parent.directory.as_fd(), &parent.name) {
-        Ok(facts) => facts,
-        Err(Errno::ENOENT) => return Ok(()),
-        Err(errno) => return Err(call("statx", errno)),
-    };
-    if facts.mode & libc::S_IFMT != libc::S_IFSOCK {
-        bail!("the path exists and is no socket; it is left alone");
+    if !socket_in_the_way(parent)? {
+        return Ok(());
     }
     let probe = open(AddressFamily::Unix, kind)?;
     let address = UnixAddr::new(parent.name.as_c_str()).map_err(|errno| call("sun_path", errno))?;
@@ -199,6 +229,9 @@ fn explain(wanted: &Listen, error: &Error) -> Error {
             "CAP_NET_BIND_SERVICE is missing (Docker: --cap-add NET_BIND_SERVICE; systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)",
         ),
         Some(Errno::EADDRNOTAVAIL) => hinted(message, "no interface of this host (or container) has the address"),
+        Some(Errno::ENOENT) if matches!(wanted.address, Address::Path(_)) => {
+            hinted(message, "its directory has to be there: --mkdir makes one")
+        }
         _ => Error::msg(message),
     }
 }

@@ -7,15 +7,32 @@ use anyhow::{Context, Error, bail};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 
-use super::system_paths;
+use super::{is_missing, system_paths};
 use crate::cli::Mkdir;
 use crate::failure::{call, lossy};
 use crate::identity::Identity;
-use crate::{pathwalk, sys};
+use crate::pathwalk::{self, Parent};
+use crate::sys::{self, FileFacts};
 
 /// Makes the directory, or makes an existing one right.
 pub fn make(wanted: &Mkdir, target: &Identity) -> Result<(), Error> {
     make_path(wanted, target).with_context(|| format!("--mkdir {}", lossy(&wanted.path)))
+}
+
+/// Refuses, before anything has changed, what is there and can't be the directory.
+pub fn check(wanted: &Mkdir) -> Result<(), Error> {
+    system_paths::refuse_name("--mkdir", &wanted.path)?;
+    match look(wanted) {
+        // It will be made, or what is above it.
+        Err(error) if is_missing(&error) => Ok(()),
+        other => other.with_context(|| format!("--mkdir {}", lossy(&wanted.path))),
+    }
+}
+
+fn look(wanted: &Mkdir) -> Result<(), Error> {
+    let parent = pathwalk::find_parent(&wanted.path, None)?;
+    let there = sys::facts_at(parent.directory.as_fd(), &parent.name).map_err(|errno| call("statx", errno))?;
+    existing(wanted, &parent, &there).map(drop)
 }
 
 fn make_path(wanted: &Mkdir, target: &Identity) -> Result<(), Error> {
@@ -28,6 +45,20 @@ fn make_path(wanted: &Mkdir, target: &Identity) -> Result<(), Error> {
         }
         Err(errno) => return Err(call("statx", errno)),
     };
+    let (directory, facts) = existing(wanted, &parent, &there)?;
+    // The mode first: an owner who is not us may be changed by CAP_CHOWN alone, a mode not.
+    if facts.mode & 0o7777 != wanted.mode {
+        set_mode(&directory, wanted.mode)?;
+    }
+    if (facts.uid, facts.gid) != (target.uid.get(), target.gid.get()) {
+        sys::chown(directory.as_fd(), target.uid, Some(target.gid))
+            .map_err(|errno| call(format_args!("fchownat({}, {})", target.uid, target.gid), errno))?;
+    }
+    Ok(())
+}
+
+/// Opens what is there, if it is a directory and not the system's.
+fn existing(wanted: &Mkdir, parent: &Parent, there: &FileFacts) -> Result<(OwnedFd, FileFacts), Error> {
     // A link at the end leads to an existing directory, or is refused, by the rules of every path.
     let directory = if there.is_symlink() {
         pathwalk::find(&wanted.path)?.file
@@ -38,16 +69,8 @@ fn make_path(wanted: &Mkdir, target: &Identity) -> Result<(), Error> {
     if !facts.is_directory() {
         bail!("it exists and is no directory");
     }
-    system_paths::refuse_file("--mkdir", &wanted.path, &directory)?;
-    // The mode first: an owner who is not us may be changed by CAP_CHOWN alone, a mode not.
-    if facts.mode & 0o7777 != wanted.mode {
-        set_mode(&directory, wanted.mode)?;
-    }
-    if (facts.uid, facts.gid) != (target.uid.get(), target.gid.get()) {
-        sys::chown(directory.as_fd(), target.uid, Some(target.gid))
-            .map_err(|errno| call(format_args!("fchownat({}, {})", target.uid, target.gid), errno))?;
-    }
-    Ok(())
+    system_paths::refuse_file(&directory)?;
+    Ok((directory, facts))
 }
 
 /// A directory on the way: root's, and others may pass through it, whatever the umask.

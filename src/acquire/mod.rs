@@ -36,16 +36,29 @@ pub fn perform(plan: &Plan) -> Result<Acquired, Error> {
 /// Refuses, before anything has changed, what can be seen to be a mistake.
 pub fn check(plan: &Plan) -> Result<(), Error> {
     for wanted in &plan.mkdir {
-        system_paths::refuse_name("--mkdir", &wanted.path)?;
+        mkdir::check(wanted)?;
     }
     for wanted in &plan.chown {
-        system_paths::refuse_name("--chown", &wanted.path)?;
-        // What --mkdir is about to make need not be there yet.
-        if plan.mkdir.is_empty() {
-            system_paths::refuse_file("--chown", &wanted.path, &find("--chown", &wanted.path)?.file)?;
-        }
+        chown::check(wanted, plan)?;
     }
-    Ok(())
+    plan.listen.iter().try_for_each(|wanted| listen::check(wanted, plan))
+}
+
+/// Whether a path that is missing may be there when --mkdir is done: its last name is among those that are
+/// made, or it is a link that leads to nothing yet.
+pub fn may_be_made(path: &CStr, plan: &Plan) -> bool {
+    let Some(last) = names(path).last() else { return false };
+    let is_made = plan.mkdir.iter().any(|mkdir| names(&mkdir.path).any(|name| name == last));
+    let is_link = || nix::sys::stat::lstat(path).is_ok();
+    !plan.mkdir.is_empty() && (is_made || last == b".." || is_link())
+}
+
+fn names(path: &CStr) -> impl Iterator<Item = &[u8]> {
+    path.to_bytes().split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b"."))
+}
+
+fn is_missing(error: &Error) -> bool {
+    error.downcast_ref() == Some(&Errno::ENOENT)
 }
 
 fn find(option: &str, path: &CStr) -> Result<pathwalk::Found, Error> {

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Error, anyhow};
+use anyhow::Error;
 
 use crate::failure::{call, hinted, lossy};
 use crate::sys;
@@ -57,32 +57,32 @@ pub fn refuse_name(option: &str, path: &CStr) -> Result<(), Error> {
     let below = BELOW.iter().any(|top| plain.strip_prefix(top).is_some_and(|rest| rest.starts_with('/')));
     let shared_memory = plain.starts_with("/dev/shm/");
     if name.starts_with('/') && (below && !shared_memory || THEMSELVES.iter().any(|dir| dir.to_bytes() == plain.as_bytes())) {
-        return Err(refused(option, &name, &plain));
+        return Err(refused(&plain).context(format!("{option} {name}")));
     }
     Ok(())
 }
 
 /// Refuses a file that is one of them, however it was reached.
-pub fn refuse_file(option: &str, path: &CStr, file: &OwnedFd) -> Result<(), Error> {
-    let facts = sys::facts(file.as_fd()).map_err(|errno| call(format_args!("{option} {}: statx", lossy(path)), errno))?;
+pub fn refuse_file(file: &OwnedFd) -> Result<(), Error> {
+    let facts = sys::facts(file.as_fd()).map_err(|errno| call("statx", errno))?;
     for directory in THEMSELVES {
         // One that is a link leads to another that is listed; one that can't be looked at was not reached.
         let system = sys::facts_at(nix::fcntl::AT_FDCWD, directory);
         if system.is_ok_and(|system| system.identity == facts.identity) {
-            return Err(refused(option, &lossy(path), &lossy(directory)));
+            return Err(refused(&lossy(directory)));
         }
     }
-    let of_the_kernel = nix::sys::statfs::fstatfs(file).map_err(|errno| anyhow!("{option} {}: fstatfs: {errno}", lossy(path)))?;
+    let of_the_kernel = nix::sys::statfs::fstatfs(file).map_err(|errno| call("fstatfs", errno))?;
     match of_the_kernel.filesystem_type() {
-        nix::sys::statfs::PROC_SUPER_MAGIC => Err(refused(option, &lossy(path), "/proc")),
-        nix::sys::statfs::SYSFS_MAGIC => Err(refused(option, &lossy(path), "/sys")),
+        nix::sys::statfs::PROC_SUPER_MAGIC => Err(refused("/proc")),
+        nix::sys::statfs::SYSFS_MAGIC => Err(refused("/sys")),
         _ => Ok(()),
     }
 }
 
-fn refused(option: &str, path: &str, directory: &str) -> Error {
+fn refused(directory: &str) -> Error {
     hinted(
-        format!("{option} {path}: refused, {directory} belongs to the system"),
+        format!("refused, {directory} belongs to the system"),
         "name the directory of the service itself, such as /data or /var/lib/app",
     )
 }

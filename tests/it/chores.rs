@@ -163,6 +163,9 @@ fn chown_if_possible_says_so_in_one_warning_and_goes_on() -> Outcome {
     let ran = jail.run(&["--chown-if-possible", &jail.at("d"), "node", "id", "-u"])?;
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "1000\n"));
     assert!(ran.stderr.starts_with("stepdown: warning: --chown") && ran.stderr.lines().count() == 1, "{ran:?}");
+    let ran = jail.run(&["--chown-if-possible", &jail.at("none"), "node", "id", "-u"])?;
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "1000\n"));
+    assert!(ran.stderr.starts_with("stepdown: warning: --chown-if-possible") && ran.stderr.contains("ENOENT"), "{ran:?}");
     let jail =
         Jail::new()?.setup("mkdir -p $W/d; chown 5 $W/d").through(&["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]);
     jail.run(&["--chown", &jail.at("d"), "node", "true"])?.refused(125, "EPERM");
