@@ -179,6 +179,8 @@ pub fn parse(arguments: &[&'static CStr]) -> Result<Request, Error> {
     }
 }
 
+// Apart, because a caller that it became part of would make room for all of clap on the stack of every run.
+#[inline(never)]
 fn with_options(typed: &[&'static CStr]) -> Result<Request, Error> {
     let words = typed.iter().map(|word| OsStr::from_bytes(word.to_bytes()));
     let matches = command().try_get_matches_from(words).map_err(|error| explain(&error))?;
