@@ -179,13 +179,23 @@ pub fn parse(arguments: &[&'static CStr]) -> Result<Request, Error> {
     }
 }
 
+// Apart, because a caller that it became part of would make room for all of clap on the stack of every run.
+#[inline(never)]
 fn with_options(typed: &[&'static CStr]) -> Result<Request, Error> {
     let words = typed.iter().map(|word| OsStr::from_bytes(word.to_bytes()));
-    let matches = command().try_get_matches_from(words).map_err(|error| explain(&error))?;
-    if matches.get_flag("help") {
+    // clap takes its time and memory for each option it knows. It reads a line the same whether or not it knows
+    // those that no word begins like; but it must know all to say what is wrong with the line.
+    let spelled = |name: &str| {
+        typed.iter().any(|word| word.to_bytes().strip_prefix(b"--").is_some_and(|word| word.starts_with(name.as_bytes())))
+    };
+    let matches = command(spelled)
+        .try_get_matches_from(words.clone())
+        .or_else(|_| command(|_| true).try_get_matches_from(words))
+        .map_err(|error| explain(&error))?;
+    if given(&matches, "help") {
         return Ok(Request::Print(HELP));
     }
-    if matches.get_flag("version") {
+    if given(&matches, "version") {
         return Ok(Request::Print(VERSION));
     }
     // Operands are the tail of the line, so their count tells where they begin.
@@ -216,8 +226,9 @@ fn usage(what: &str) -> Error {
     hinted(what, "stepdown [OPTIONS] USER[:GROUP] [--] COMMAND [ARG...]; see stepdown --help")
 }
 
-fn command() -> Command {
-    let options = OPTIONS.iter().map(|&(name, takes)| {
+/// The options that are wanted, and those that have a letter.
+fn command(wanted: impl Fn(&str) -> bool) -> Command {
+    let options = OPTIONS.iter().filter(|(name, _)| ["help", "version"].contains(name) || wanted(name)).map(|&(name, takes)| {
         let option = Arg::new(name).long(name).value_parser(value_parser!(OsString));
         match takes {
             Takes::Nothing => option.action(ArgAction::SetTrue).value_parser(value_parser!(bool)),
@@ -286,7 +297,7 @@ impl Args {
     }
 
     fn read_options(&mut self, options: &ArgMatches) -> Result<(), Error> {
-        let given = |name| options.get_flag(name);
+        let given = |name| given(options, name);
         if given("if-root") {
             self.switch = Switch::IfRoot;
         }
@@ -334,9 +345,12 @@ impl Args {
         }
         let mut chown = Vec::new();
         for (option, demand) in [("chown", Demand::Must), ("chown-if-possible", Demand::May)] {
-            let places = options.indices_of(option).into_iter().flatten();
-            for (place, typed) in places.zip(many(options, option)) {
-                chown.push((place, Chown { path: path(option, typed)?, demand }));
+            // clap panics where it is asked for the places of an option that it does not know.
+            if many(options, option).next().is_some() {
+                let places = options.indices_of(option).into_iter().flatten();
+                for (place, typed) in places.zip(many(options, option)) {
+                    chown.push((place, Chown { path: path(option, typed)?, demand }));
+                }
             }
         }
         chown.sort_by_key(|(place, _)| *place);
@@ -357,7 +371,7 @@ impl Args {
         }
         self.env = many(options, "env").map(assignment).collect::<Result<_, _>>()?;
         self.unset_env = many(options, "unset-env").map(variable_name).collect::<Result<_, _>>()?;
-        if let Some(typed) = options.get_one::<OsString>("chdir") {
+        if let Some(typed) = many(options, "chdir").next() {
             self.chdir = Some(path("chdir", typed)?);
         }
         if let Some(typed) = one(options, "umask")? {
@@ -384,12 +398,18 @@ impl Mkdir {
     }
 }
 
+// An error of try_get_* says that clap was not told of the option, because no word spells it.
+
+fn given(options: &ArgMatches, name: &str) -> bool {
+    options.try_get_one(name).ok().flatten().copied().unwrap_or(false)
+}
+
 fn many<'a>(options: &'a ArgMatches, name: &str) -> impl Iterator<Item = &'a OsString> {
-    options.get_many::<OsString>(name).into_iter().flatten()
+    options.try_get_many::<OsString>(name).ok().flatten().into_iter().flatten()
 }
 
 fn one<'a>(options: &'a ArgMatches, name: &str) -> Result<Option<&'a str>, Error> {
-    options.get_one::<OsString>(name).map(|typed| text(name, typed)).transpose()
+    many(options, name).next().map(|typed| text(name, typed)).transpose()
 }
 
 fn text<'a>(option: &str, typed: &'a OsStr) -> Result<&'a str, Error> {
