@@ -480,8 +480,10 @@ fn what_mkdir_is_about_to_make_may_be_named_by_other_options() -> Outcome {
     Ok(())
 }
 
-/// What stderr may be, none of which takes a word. The descriptor keeps the other end from closing.
-fn deaf() -> Result<Vec<(&'static str, Stdio, Option<OwnedFd>)>, std::io::Error> {
+/// A stderr that takes no word, and the descriptor that keeps its other end from closing.
+type Deaf = (&'static str, Stdio, Option<OwnedFd>);
+
+fn deaf() -> Result<Vec<Deaf>, std::io::Error> {
     let (reader, without_reader) = nix::unistd::pipe()?;
     drop(reader);
     let (idle_reader, stuffed) = nix::unistd::pipe()?;
