@@ -368,7 +368,7 @@ impl Tally {
 
     fn see(&mut self) {
         self.seen += 1;
-        if self.seen.is_multiple_of(4096)
+        if self.seen.is_multiple_of(256)
             && let Some(progress) = &mut self.progress
         {
             progress.tell(self.seen, self.changed);
