@@ -14,16 +14,20 @@ mod identity;
 mod injection;
 mod mistakes;
 mod peers;
+mod sockets;
 mod systemd;
+mod telling;
 
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let concerns: [(&str, Vec<harness::Case>); 8] = [
+    let concerns: [(&str, Vec<harness::Case>); 10] = [
         ("identity", identity::cases()),
         ("chores", chores::cases()),
+        ("sockets", sockets::cases()),
         ("command", command::cases()),
+        ("telling", telling::cases()),
         ("mistakes", mistakes::cases()),
         ("injection", injection::cases()),
         ("peers", peers::cases()),

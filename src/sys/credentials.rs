@@ -1,0 +1,217 @@
+//! Ids, groups, capabilities, no_new_privs: credentials(7), capabilities(7).
+//!
+//! Ids are changed by the raw calls, which act on the calling thread alone; the C libraries' wrappers stop
+//! every thread to change them all. There is one thread when root is given up: see `crate::credentials`.
+
+use std::ffi::{c_int, c_long};
+
+use nix::errno::Errno;
+
+use super::Result;
+use crate::capabilities::CapSet;
+use crate::ids::{Gid, Uid};
+
+/// The real, effective and saved id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Triple {
+    /// Real.
+    pub real: u32,
+    /// Effective.
+    pub effective: u32,
+    /// Saved.
+    pub saved: u32,
+}
+
+impl Triple {
+    /// Whether all three are this one.
+    #[must_use]
+    pub fn all(self, id: u32) -> bool {
+        self == Self { real: id, effective: id, saved: id }
+    }
+}
+
+// A call that claims success and writes nothing leaves these, which no plan agrees with.
+const POISON: u32 = u32::MAX;
+const POISONED: Triple = Triple { real: POISON, effective: POISON, saved: POISON };
+
+/// getresuid(2).
+pub fn getresuid() -> Result<Triple> {
+    let mut ids = POISONED;
+    // SAFETY: three pointers to u32, alive during the call.
+    Errno::result(unsafe { libc::syscall(libc::SYS_getresuid, &raw mut ids.real, &raw mut ids.effective, &raw mut ids.saved) })?;
+    Ok(ids)
+}
+
+/// getresgid(2).
+pub fn getresgid() -> Result<Triple> {
+    let mut ids = POISONED;
+    // SAFETY: three pointers to u32, alive during the call.
+    Errno::result(unsafe { libc::syscall(libc::SYS_getresgid, &raw mut ids.real, &raw mut ids.effective, &raw mut ids.saved) })?;
+    Ok(ids)
+}
+
+/// getgroups(2): the supplementary groups, in the kernel's order.
+pub fn getgroups() -> Result<Vec<u32>> {
+    let mut groups = vec![POISON; 64];
+    loop {
+        // SAFETY: room for as many u32 as the first argument says.
+        match Errno::result(unsafe { libc::syscall(libc::SYS_getgroups, groups.len(), groups.as_mut_ptr()) }) {
+            Ok(count) => {
+                groups.truncate(usize::try_from(count).unwrap_or(0));
+                return Ok(groups);
+            }
+            Err(Errno::EINVAL) if groups.len() < NGROUPS_MAX => groups.resize(NGROUPS_MAX, POISON),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// The most supplementary groups a process can have, since Linux 2.6.4.
+pub const NGROUPS_MAX: usize = 65536;
+
+/// setgroups(2).
+pub fn setgroups(groups: &[Gid]) -> Result<()> {
+    let raw: Vec<u32> = groups.iter().map(|gid| gid.get()).collect();
+    // SAFETY: as many u32 as the first argument says.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setgroups, raw.len(), raw.as_ptr()) }).map(drop)
+}
+
+/// setresgid(2), all three.
+pub fn setresgid(gid: Gid) -> Result<()> {
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid.get(), gid.get(), gid.get()) }).map(drop)
+}
+
+/// setresuid(2), all three.
+pub fn setresuid(uid: Uid) -> Result<()> {
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid.get(), uid.get(), uid.get()) }).map(drop)
+}
+
+const LEAVE: c_long = -1;
+
+/// Tries to become root: succeeds with CAP_SETUID, or where any of the three ids is still root's.
+pub fn try_root_uid() -> Result<()> {
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, LEAVE, 0, LEAVE) }).map(drop)
+}
+
+/// Tries to take root's group, in the same way.
+pub fn try_root_gid() -> Result<()> {
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, LEAVE, 0, LEAVE) }).map(drop)
+}
+
+/// The three sets of capget(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapabilitySets {
+    /// What is in force.
+    pub effective: CapSet,
+    /// What can be put in force.
+    pub permitted: CapSet,
+    /// What an execve may keep.
+    pub inheritable: CapSet,
+}
+
+impl CapabilitySets {
+    /// The same in all three.
+    #[must_use]
+    pub fn of(set: CapSet) -> Self {
+        Self { effective: set, permitted: set, inheritable: set }
+    }
+}
+
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: c_int,
+}
+
+/// Low words first, then high words.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// capget(2) of this thread.
+pub fn capget() -> Result<CapabilitySets> {
+    let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let mut data = [CapData { effective: POISON, permitted: POISON, inheritable: POISON }; 2];
+    // SAFETY: version 3 reads the header and writes two data structures.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    let [low, high] = data;
+    let join = |low: u32, high: u32| CapSet(u64::from(high) << 32 | u64::from(low));
+    Ok(CapabilitySets {
+        effective: join(low.effective, high.effective),
+        permitted: join(low.permitted, high.permitted),
+        inheritable: join(low.inheritable, high.inheritable),
+    })
+}
+
+/// capset(2) of this thread.
+pub fn capset(sets: CapabilitySets) -> Result<()> {
+    let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let half = |shift: u32| CapData {
+        effective: (sets.effective.0 >> shift) as u32,
+        permitted: (sets.permitted.0 >> shift) as u32,
+        inheritable: (sets.inheritable.0 >> shift) as u32,
+    };
+    let data = [half(0), half(32)];
+    // SAFETY: version 3 reads the header and two data structures.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
+}
+
+fn prctl(option: c_int, second: c_long, third: c_long) -> Result<c_long> {
+    // SAFETY: only options that take numbers are passed here.
+    Errno::result(unsafe { libc::syscall(libc::SYS_prctl, c_long::from(option), second, third, 0, 0) })
+}
+
+/// Whether a capability is in the bounding set; EINVAL where the kernel has no capability of that number.
+pub fn bounding_has(number: u32) -> Result<bool> {
+    prctl(libc::PR_CAPBSET_READ, c_long::from(number), 0).map(|answer| answer != 0)
+}
+
+/// Takes a capability out of the bounding set.
+pub fn bounding_drop(number: u32) -> Result<()> {
+    prctl(libc::PR_CAPBSET_DROP, c_long::from(number), 0).map(drop)
+}
+
+/// Whether a capability is in the ambient set.
+pub fn ambient_has(number: u32) -> Result<bool> {
+    prctl(libc::PR_CAP_AMBIENT, c_long::from(libc::PR_CAP_AMBIENT_IS_SET), c_long::from(number)).map(|answer| answer != 0)
+}
+
+/// Puts a capability, permitted and inheritable already, into the ambient set.
+pub fn ambient_raise(number: u32) -> Result<()> {
+    prctl(libc::PR_CAP_AMBIENT, c_long::from(libc::PR_CAP_AMBIENT_RAISE), c_long::from(number)).map(drop)
+}
+
+/// Empties the ambient set.
+pub fn ambient_clear() -> Result<()> {
+    prctl(libc::PR_CAP_AMBIENT, c_long::from(libc::PR_CAP_AMBIENT_CLEAR_ALL), 0).map(drop)
+}
+
+/// The securebits flags.
+pub fn securebits() -> Result<c_long> {
+    prctl(libc::PR_GET_SECUREBITS, 0, 0)
+}
+
+/// Whether the permitted set outlives the change of uid away from root.
+pub fn set_keep_capabilities(keep: bool) -> Result<()> {
+    prctl(libc::PR_SET_KEEPCAPS, c_long::from(keep), 0).map(drop)
+}
+
+/// Gives up, for good and for all descendants, whatever an execve could add.
+pub fn set_no_new_privs() -> Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
+}
+
+/// Whether no_new_privs is set.
+pub fn no_new_privs() -> Result<bool> {
+    prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0).map(|answer| answer == 1)
+}
