@@ -58,10 +58,9 @@ fn main() {
 }
 
 fn rows(directory: &Path) -> Vec<Row> {
-    // Everything lies on one file system and was written alike: how the page cache holds a file makes 10 µs.
     let copy = |from: &Path, name: &str| {
         let to = directory.join(name);
-        fs::copy(from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+        install(from, &to);
         to
     };
     set_open(directory);
@@ -122,13 +121,21 @@ fn build_floor(directory: &Path) -> PathBuf {
         .expect("rustc");
     assert!(done.success(), "rustc could not build benches/floor.rs");
     let floor = directory.join("floor");
-    fs::copy(built, &floor).expect("a copy of the floor");
+    install(&built, &floor);
     floor
 }
 
-fn set_open(directory: &Path) {
+/// Writes every program alike, in one go, onto the same file system: whether the page cache holds a file in
+/// large pieces or in single pages makes 10 µs and more.
+fn install(from: &Path, to: &Path) {
+    let bytes = fs::read(from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    fs::write(to, bytes).expect("a copy");
+    set_open(to);
+}
+
+fn set_open(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("chmod");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
