@@ -1,7 +1,7 @@
 //! What a start costs: `cargo bench --bench startup -- [ROUNDS]`, as root.
 //!
-//! Every program starts the same target, which exits at once, in turn with the others, so that whatever else
-//! the machine does falls on all alike. Told are the median and the tenth percentile, what of the median lies
+//! Every program starts the same target, which exits at once, in turn with the others and in another order each
+//! round, so that whatever else the machine does falls on all alike. Told are the median and the tenth percentile, what of the median lies
 //! above the target started alone, and how that compares with su-exec and with the floor (`floor.rs`: the
 //! system calls alone). In two situations: with all of root's capabilities, and with the fourteen that a
 //! container has by default.
@@ -58,10 +58,9 @@ fn main() {
 }
 
 fn rows(directory: &Path) -> Vec<Row> {
-    // Everything lies on one file system and was written alike: how the page cache holds a file makes 10 µs.
     let copy = |from: &Path, name: &str| {
         let to = directory.join(name);
-        fs::copy(from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+        install(from, &to);
         to
     };
     set_open(directory);
@@ -122,13 +121,21 @@ fn build_floor(directory: &Path) -> PathBuf {
         .expect("rustc");
     assert!(done.success(), "rustc could not build benches/floor.rs");
     let floor = directory.join("floor");
-    fs::copy(built, &floor).expect("a copy of the floor");
+    install(&built, &floor);
     floor
 }
 
-fn set_open(directory: &Path) {
+/// Writes every program alike, in one go, onto the same file system: whether the page cache holds a file in
+/// large pieces or in single pages makes 10 µs and more.
+fn install(from: &Path, to: &Path) {
+    let bytes = fs::read(from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    fs::write(to, bytes).expect("a copy");
+    set_open(to);
+}
+
+fn set_open(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("chmod");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
@@ -195,8 +202,12 @@ fn keep_only(set: u64) {
 }
 
 fn measure(rows: &mut [Row], rounds: usize) {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    let mut seed = 1;
     for round in 0..WARM_UP + rounds {
-        for row in rows.iter_mut() {
+        shuffle(&mut order, &mut seed);
+        for &place in &order {
+            let row = &mut rows[place];
             let Some(command) = &row.command else { continue };
             let (took, status) = start(command);
             assert_eq!(status, 0, "{} failed", row.name);
@@ -206,6 +217,15 @@ fn measure(rows: &mut [Row], rounds: usize) {
         }
     }
     rows.iter_mut().for_each(|row| row.took.sort_unstable());
+}
+
+/// Another order each round: whoever comes after a program that fills the CPU's caches pays for it.
+fn shuffle(order: &mut [usize], seed: &mut u64) {
+    for last in (1..order.len()).rev() {
+        // Knuth's MMIX; the high bits are the random ones.
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        order.swap(last, (*seed >> 33) as usize % (last + 1));
+    }
 }
 
 /// From the call that starts it until its end has been seen.
