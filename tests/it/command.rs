@@ -31,6 +31,7 @@ pub fn cases() -> Vec<Case> {
         chdir_and_umask_come_after_the_switch,
         without_close_range_descriptors_are_closed_all_the_same,
         it_works_without_proc,
+        it_never_starts_a_thread_or_a_process,
     ]
 }
 
@@ -337,5 +338,16 @@ fn it_works_without_proc() -> Outcome {
         jail.report(&["--chown", &jail.at("d"), "--mkdir", &jail.at("x/y"), "--listen", "80", "--keep-cap", "KILL", "node"])?;
     assert_eq!((report.uids(), report.groups(), report.capabilities("bounding")), (vec![1000; 3], NODES.to_vec(), vec![5]));
     assert_eq!(owner(jail.work().join("d/e")), (1000, 1000));
+    Ok(())
+}
+
+/// The ids are changed by calls that reach one thread alone: another would keep its rights.
+fn it_never_starts_a_thread_or_a_process() -> Outcome {
+    Need::Strace.programs(&["strace"])?;
+    let jail = Jail::new()?.setup("mkdir -p $W/d/e; touch $W/trace");
+    let trace = jail.at("trace");
+    let jail = jail.through(&["strace", "-f", "-qq", "-o", &trace, "-e", "trace=clone,clone3,fork,vfork"]);
+    jail.report(&["--chown", &jail.at("d"), "--mkdir", &jail.at("x"), "--listen", "@x", "node"])?;
+    assert_eq!(fs::read_to_string(trace)?, "");
     Ok(())
 }
