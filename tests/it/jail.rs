@@ -84,6 +84,7 @@ pub struct Jail {
     namespaces: Vec<&'static str>,
     setup: String,
     prefix: Vec<OsString>,
+    program: PathBuf,
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -111,6 +112,7 @@ impl Jail {
             namespaces: vec!["--mount", "--pid"],
             setup: String::new(),
             prefix: Vec::new(),
+            program: programs().stepdown.clone(),
             environment: Vec::new(),
         })
     }
@@ -146,6 +148,12 @@ impl Jail {
         self
     }
 
+    /// What is run in place of stepdown, to compare.
+    pub fn instead(mut self, program: &Path) -> Self {
+        self.program = program.to_owned();
+        self
+    }
+
     /// Sets a variable in stepdown's environment.
     pub fn variable(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
@@ -175,7 +183,7 @@ impl Jail {
         );
         let mut command = Command::new("unshare");
         command.args(&self.namespaces).args(["--fork", "--kill-child", "--", "/bin/sh", "-ec", &script, "jail"]);
-        command.args(&self.prefix).arg(&programs().stepdown).args(arguments);
+        command.args(&self.prefix).arg(&self.program).args(arguments);
         command
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
