@@ -1,5 +1,296 @@
-//! docker
-use crate::harness::Case;
+//! Dockerfile.example in a real engine: built as it stands, run as people run it, stopped as Docker stops it.
+
+mod engine;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cases;
+use crate::docker::engine::{Container, Engine, Process};
+use crate::harness::{Case, Need, Outcome, Stop};
+use crate::jail::{Ran, open_directory, owner};
+
 pub fn cases() -> Vec<Case> {
-    Vec::new()
+    cases![
+        the_example_image_builds_and_its_stepdown_needs_no_library,
+        as_built_pid_1_is_node_and_no_process_is_root,
+        port_80_answers_and_roots_volume_belongs_to_node,
+        a_named_volume_is_right_at_every_start,
+        docker_stop_ends_it_with_0_at_once,
+        behind_dockers_init_it_gives_root_up_all_the_same,
+        started_as_node_it_serves_without_a_switch,
+        started_as_node_it_refuses_what_only_root_could_do,
+        on_a_read_only_root_it_serves,
+        under_no_new_privileges_it_serves,
+        four_capabilities_are_enough,
+        each_of_the_four_is_named_where_it_is_missing,
+        with_setpcap_the_bounding_set_is_empty_too,
+        a_closed_directory_takes_dac_read_search_as_well,
+        its_pipes_and_its_terminal_belong_to_node,
+        the_terminal_of_docker_exec_belongs_to_node,
+        the_exit_code_is_the_commands,
+        mistakes_end_with_125_126_and_127,
+    ]
+}
+
+/// Ports below 1024 are privileged, as in Kubernetes. Docker's own default is 0, and nothing to prove.
+const PRIVILEGED_PORTS: &str = "--sysctl=net.ipv4.ip_unprivileged_port_start=1024";
+
+/// What the example needs of root's capabilities.
+const FOUR: [&str; 4] = ["CHOWN", "SETUID", "SETGID", "NET_BIND_SERVICE"];
+
+/// `--cap-drop ALL`, and these again.
+fn only(capabilities: &[&str]) -> Vec<String> {
+    let add = |name: &&str| format!("--cap-add={name}");
+    ["--cap-drop=ALL".to_owned(), PRIVILEGED_PORTS.to_owned()].into_iter().chain(capabilities.iter().map(add)).collect()
+}
+
+/// A volume with a directory and a file in it, all of them this user's.
+struct Volume(tempfile::TempDir);
+
+impl Volume {
+    fn of(id: u32) -> Result<Self, Stop> {
+        let volume = Self(open_directory());
+        fs::create_dir(volume.0.path().join("sub"))?;
+        fs::write(volume.0.path().join("sub/file"), "")?;
+        for path in volume.paths() {
+            chown(path, Some(id), Some(id))?;
+        }
+        Ok(volume)
+    }
+
+    fn paths(&self) -> [std::path::PathBuf; 3] {
+        ["", "sub", "sub/file"].map(|name| self.0.path().join(name))
+    }
+
+    fn option(&self) -> String {
+        format!("--volume={}:/data", self.0.path().display())
+    }
+
+    #[track_caller]
+    fn belongs_to(&self, id: u32) {
+        self.paths().iter().for_each(|path| assert_eq!(owner(path), (id, id), "{}", path.display()));
+    }
+}
+
+/// Starts the example with the binary under test, asks it, and asserts what every way to start it must bring:
+/// it answers as node, and wrote to its volume; nothing in the container is root, or could be.
+fn serves(engine: &Arc<Engine>, options: &[String], bounding: u64) -> Outcome {
+    let container = engine.start(options)?;
+    let answer = container.answer()?;
+    assert_eq!((&answer["uid"], &answer["gid"]), (&1000.into(), &1000.into()), "{answer}");
+    assert_eq!(answer["groups"], serde_json::json!([1000]), "{answer}");
+    assert_eq!(answer["data"], "written", "{answer}");
+    harmless(&container, bounding)
+}
+
+/// Looked at from outside the container.
+fn harmless(container: &Container, bounding: u64) -> Outcome {
+    let processes = container.processes()?;
+    assert!(!processes.is_empty());
+    for Process { name, status } in processes {
+        let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim().to_owned();
+        for ids in ["Uid:", "Gid:"] {
+            assert_eq!(field(ids), "1000\t1000\t1000\t1000", "{name}: {status}");
+        }
+        assert_eq!(field("Groups:"), "1000", "{name}: {status}");
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+            assert_eq!(field(set), "0000000000000000", "{name}: {status}");
+        }
+        assert_eq!(u64::from_str_radix(&field("CapBnd:"), 16)?, bounding, "{name}: {status}");
+        assert_eq!(field("NoNewPrivs:"), "1", "{name}: {status}");
+    }
+    Ok(())
+}
+
+fn the_example_image_builds_and_its_stepdown_needs_no_library() -> Outcome {
+    let engine = Engine::running()?;
+    let container = engine.start_as_built(&[])?;
+    let empty = open_directory();
+    let binary = empty.path().join("stepdown");
+    container.copy_out("/usr/local/bin/stepdown", &binary)?;
+    assert_eq!(owner(&binary), (0, 0));
+    assert_eq!(fs::metadata(&binary)?.permissions().mode() & 0o7777, 0o755);
+    let alone = Ran::of(Command::new("chroot").arg(empty.path()).args(["/stepdown", "--version"]).output()?);
+    assert_eq!((alone.code, alone.stdout.starts_with("stepdown ")), (0, true), "{alone:?}");
+    Ok(())
+}
+
+fn as_built_pid_1_is_node_and_no_process_is_root() -> Outcome {
+    let engine = Engine::running()?;
+    let volume = Volume::of(0)?;
+    let container = engine.start_as_built(&[volume.option(), PRIVILEGED_PORTS.into()])?;
+    let answer = container.answer()?;
+    assert_eq!((&answer["pid"], &answer["uid"]), (&1.into(), &1000.into()), "{answer}");
+    harmless(&container, 0)?;
+    volume.belongs_to(1000);
+    Ok(())
+}
+
+fn port_80_answers_and_roots_volume_belongs_to_node() -> Outcome {
+    let engine = Engine::running()?;
+    let volume = Volume::of(0)?;
+    serves(&engine, &[volume.option(), PRIVILEGED_PORTS.into()], 0)?;
+    volume.belongs_to(1000);
+    let visits = fs::read_to_string(volume.0.path().join("visits.log"))?;
+    assert!(visits.ends_with(" GET /\n"), "{visits}");
+    Ok(())
+}
+
+fn a_named_volume_is_right_at_every_start() -> Outcome {
+    let engine = Engine::running()?;
+    let volume = engine.volume()?;
+    for _ in 0..2 {
+        serves(&engine, &[volume.option()], 0)?;
+    }
+    Ok(())
+}
+
+fn docker_stop_ends_it_with_0_at_once() -> Outcome {
+    let engine = Engine::running()?;
+    let container = engine.start(&[])?;
+    container.answer()?;
+    let asked = Instant::now();
+    assert_eq!(container.stop()?, 0);
+    // Docker kills after ten seconds, with 137.
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    Ok(())
+}
+
+fn behind_dockers_init_it_gives_root_up_all_the_same() -> Outcome {
+    Need::Container.programs(&["docker-init"])?;
+    let engine = Engine::running()?;
+    let container = engine.start(&["--init".into()])?;
+    assert_ne!(container.answer()?["pid"], 1);
+    let node = container.processes()?.into_iter().find(|process| process.name == "node");
+    let status = node.ok_or_else(|| Stop::Fail("no node".into()))?.status;
+    assert!(status.contains("CapPrm:\t0000000000000000") && status.contains("Uid:\t1000\t1000\t1000\t1000"), "{status}");
+    assert_eq!(container.stop()?, 0);
+    Ok(())
+}
+
+/// Docker's fourteen: who starts without CAP_SETPCAP can't take any out of the bounding set.
+const DOCKERS_BOUNDING: u64 = 0xa804_25fb;
+
+fn started_as_node_it_serves_without_a_switch() -> Outcome {
+    let engine = Engine::running()?;
+    let volume = Volume::of(1000)?;
+    serves(&engine, &["--user=node".into(), volume.option()], DOCKERS_BOUNDING)?;
+    serves(&engine, &["--user=1000:1000".into(), "--cap-drop=ALL".into(), volume.option()], 0)
+}
+
+fn started_as_node_it_refuses_what_only_root_could_do() -> Outcome {
+    let engine = Engine::running()?;
+    let roots = Volume::of(0)?;
+    engine.run(&["--user=node".into(), roots.option()], &[])?.refused(125, "/data/sub/file: fchownat(1000, 1000): EPERM");
+    roots.belongs_to(0);
+    let nodes = Volume::of(1000)?;
+    let ran = engine.run(&["--user=node".into(), PRIVILEGED_PORTS.into(), nodes.option()], &[])?;
+    ran.refused(125, "--listen http=80: bind([::]:80): EACCES");
+    Ok(())
+}
+
+fn on_a_read_only_root_it_serves() -> Outcome {
+    let engine = Engine::running()?;
+    let volume = Volume::of(0)?;
+    serves(&engine, &["--read-only".into(), PRIVILEGED_PORTS.into(), volume.option()], 0)
+}
+
+fn under_no_new_privileges_it_serves() -> Outcome {
+    let engine = Engine::running()?;
+    let volume = Volume::of(0)?;
+    serves(&engine, &["--security-opt=no-new-privileges".into(), PRIVILEGED_PORTS.into(), volume.option()], 0)
+}
+
+/// CHOWN, SETGID, SETUID and NET_BIND_SERVICE, as a bounding set that nobody may shrink.
+const FOUR_BOUNDING: u64 = 1 | 1 << 6 | 1 << 7 | 1 << 10;
+
+fn four_capabilities_are_enough() -> Outcome {
+    let engine = Engine::running()?;
+    let hardened = ["--read-only".to_owned(), "--security-opt=no-new-privileges".to_owned()];
+    for more in [&[][..], &hardened] {
+        let volume = Volume::of(0)?;
+        serves(&engine, &[&only(&FOUR), more, &[volume.option()]].concat(), FOUR_BOUNDING)?;
+        volume.belongs_to(1000);
+    }
+    Ok(())
+}
+
+fn each_of_the_four_is_named_where_it_is_missing() -> Outcome {
+    let engine = Engine::running()?;
+    for missing in FOUR {
+        let volume = Volume::of(0)?;
+        let rest: Vec<&str> = FOUR.into_iter().filter(|&name| name != missing).collect();
+        let ran = engine.run(&[&only(&rest)[..], &[volume.option()]].concat(), &[])?;
+        ran.refused(125, &format!("CAP_{missing} is missing"));
+    }
+    Ok(())
+}
+
+fn with_setpcap_the_bounding_set_is_empty_too() -> Outcome {
+    let engine = Engine::running()?;
+    let volume = Volume::of(0)?;
+    serves(&engine, &[&only(&FOUR)[..], &only(&["SETPCAP"]), &[volume.option()]].concat(), 0)
+}
+
+/// At the second start: the first made a directory node's that only its owner may look into.
+fn a_closed_directory_takes_dac_read_search_as_well() -> Outcome {
+    let engine = Engine::running()?;
+    let volume = Volume::of(0)?;
+    fs::set_permissions(volume.0.path().join("sub"), fs::Permissions::from_mode(0o700))?;
+    let start = |capabilities: &[&str]| engine.run(&[&only(capabilities)[..], &[volume.option()]].concat(), &["node", "-e", "0"]);
+    assert_eq!(start(&FOUR)?.code, 0);
+    volume.belongs_to(1000);
+    start(&FOUR)?.refused(125, "/data/sub: open: EACCES");
+    start(&FOUR)?.refused(125, "CAP_DAC_READ_SEARCH is missing");
+    assert_eq!(start(&[&FOUR[..], &["DAC_READ_SEARCH"]].concat())?.code, 0);
+    Ok(())
+}
+
+/// A shell that writes to its streams by name, as log configurations do.
+const BY_NAME: &str = "echo out >/dev/stdout && echo err >/dev/stderr";
+
+fn its_pipes_and_its_terminal_belong_to_node() -> Outcome {
+    let engine = Engine::running()?;
+    let piped = engine.run(&[], &["sh", "-c", BY_NAME])?;
+    assert_eq!((piped.code, &*piped.stdout, &*piped.stderr), (0, "out\n", "err\n"));
+    let script = format!("{BY_NAME} && echo tty >/dev/tty && stat -c %u:%a $(tty)");
+    let terminal = engine.on_a_terminal(&engine.run_line(&["-it".into()], &["sh", "-c", &script]))?;
+    assert_eq!((terminal.code, terminal.stdout.contains("out\r\nerr\r\ntty\r\n1000:620\r\n")), (0, true), "{terminal:?}");
+    Ok(())
+}
+
+fn the_terminal_of_docker_exec_belongs_to_node() -> Outcome {
+    let engine = Engine::running()?;
+    let container = engine.start(&[])?;
+    container.answer()?;
+    let script = format!("{BY_NAME} && stat -c %u $(tty)");
+    let line = ["exec", "-it", container.name(), "stepdown", "node", "sh", "-c", &script].map(str::to_owned);
+    let ran = engine.on_a_terminal(&line)?;
+    assert_eq!((ran.code, ran.stdout.contains("out\r\nerr\r\n1000\r\n")), (0, true), "{ran:?}");
+    Ok(())
+}
+
+fn the_exit_code_is_the_commands() -> Outcome {
+    let engine = Engine::running()?;
+    for code in [0, 1, 42, 255] {
+        assert_eq!(engine.run(&[], &["sh", "-c", &format!("exit {code}")])?.code, code);
+    }
+    Ok(())
+}
+
+fn mistakes_end_with_125_126_and_127() -> Outcome {
+    let engine = Engine::running()?;
+    let stepdown = ["--entrypoint=stepdown".to_owned()];
+    engine.run(&stepdown, &["nosuch", "true"])?.refused(125, "there is no user 'nosuch' in /etc/passwd");
+    engine.run(&stepdown, &["node"])?.refused(125, "no COMMAND is given for USER 'node'");
+    engine.run(&["--tmpfs=/data:ro".into()], &[])?.refused(125, "/data: fchownat(1000, 1000): EROFS");
+    engine.run(&[], &["nosuch"])?.refused(127, "COMMAND 'nosuch' is not found in PATH");
+    engine.run(&[], &["/app/nosuch"])?.refused(127, "/app/nosuch");
+    engine.run(&[], &["/app/server.js"])?.refused(126, "/app/server.js (mode 0644, owner 0:0) is not executable");
+    engine.run(&[], &["/root/.profile"])?.refused(126, "/root/.profile");
+    Ok(())
 }
