@@ -187,7 +187,7 @@ fn closed_streams_are_opened_on_dev_null() -> Outcome {
     let path = jail.at("out");
     let ran = jail.run(&[
         "--listen",
-        "@x",
+        "@closed_streams_are_opened_on_dev_null",
         "--chown",
         &jail.work().display().to_string(),
         "node",
@@ -205,11 +205,11 @@ fn keep_fd_leaves_a_descriptor_open() -> Outcome {
     let jail = Jail::new()?.setup(SECRET);
     let report = jail.report(&["--keep-fd", "9", "--keep-fd=0", "node"])?;
     assert_eq!(report.descriptors(), [0, 1, 2, 9]);
-    let report = jail.report(&["--keep-fd=9", "--keep-fd=7", "--listen", "@x", "node"])?;
+    let report = jail.report(&["--keep-fd=9", "--keep-fd=7", "--listen", "@keep_fd_leaves_a_descriptor_open", "node"])?;
     assert_eq!(report.descriptors(), [0, 1, 2, 3, 7, 9]);
     jail.run(&["--keep-fd", "8", "node", "true"])?.refused(125, "--keep-fd 8: descriptor 8 is not open");
     let jail = Jail::new()?.setup("exec 3</dev/zero");
-    jail.run(&["--keep-fd", "3", "--listen", "@x", "node", "true"])?
+    jail.run(&["--keep-fd", "3", "--listen", "@keep_fd_leaves_a_descriptor_open", "node", "true"])?
         .refused(125, "--keep-fd 3: the sockets of --listen take descriptors 3 to 3");
     assert_eq!(jail.report(&["--keep-fd", "3", "node"])?.descriptors(), [0, 1, 2, 3]);
     Ok(())
@@ -220,10 +220,11 @@ fn dev_fd_in_an_argument_keeps_the_descriptor() -> Outcome {
     let report = programs().report.display().to_string();
     let got = jail.run(&["node", &report, "--config=/dev/fd/9", "/proc/self/fd/7", "/dev/fd/33"])?.report()?;
     assert_eq!(got.descriptors(), [0, 1, 2, 7, 9]);
-    let got = jail.run(&["--listen", "@x", "node", &report, "/dev/fd/3"])?.report()?;
+    let got = jail.run(&["--listen", "@dev_fd_in_an_argument_keeps_the_descriptor", "node", &report, "/dev/fd/3"])?.report()?;
     assert_eq!(got.descriptors(), [0, 1, 2, 3], "the socket is what stands there");
     let jail = Jail::new()?.setup("exec 3</dev/zero");
-    jail.run(&["--listen", "@x", "node", &report, "/dev/fd/3"])?.refused(125, "an argument names /dev/fd/3, which is open");
+    jail.run(&["--listen", "@dev_fd_in_an_argument_keeps_the_descriptor", "node", &report, "/dev/fd/3"])?
+        .refused(125, "an argument names /dev/fd/3, which is open");
     Ok(())
 }
 
@@ -324,7 +325,13 @@ fn without_close_range_descriptors_are_closed_all_the_same() -> Outcome {
     for errno in ["ENOSYS", "EPERM"] {
         let inject = format!("inject=close_range:error={errno}");
         let strace = ["strace", "-qq", "-o/dev/null", "-e", "trace=close_range", "-e", &inject];
-        let report = Jail::new()?.setup(SECRET).through(&strace).report(&["--keep-fd", "9", "--listen", "@x", "node"])?;
+        let report = Jail::new()?.setup(SECRET).through(&strace).report(&[
+            "--keep-fd",
+            "9",
+            "--listen",
+            "@without_close_range_descriptors_are_closed_all_the_same",
+            "node",
+        ])?;
         assert_eq!(report.descriptors(), [0, 1, 2, 3, 9], "{errno}");
         let jail = Jail::new()?.setup("mount -t tmpfs none /proc").through(&strace);
         jail.run(&["node", "true"])?.refused(125, "open descriptors can't be counted");
@@ -347,7 +354,15 @@ fn it_never_starts_a_thread_or_a_process() -> Outcome {
     let jail = Jail::new()?.setup("mkdir -p $W/d/e; touch $W/trace");
     let trace = jail.at("trace");
     let jail = jail.through(&["strace", "-f", "-qq", "-o", &trace, "-e", "trace=clone,clone3,fork,vfork"]);
-    jail.report(&["--chown", &jail.at("d"), "--mkdir", &jail.at("x"), "--listen", "@x", "node"])?;
+    jail.report(&[
+        "--chown",
+        &jail.at("d"),
+        "--mkdir",
+        &jail.at("x"),
+        "--listen",
+        "@it_never_starts_a_thread_or_a_process",
+        "node",
+    ])?;
     assert_eq!(fs::read_to_string(trace)?, "");
     Ok(())
 }

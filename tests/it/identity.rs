@@ -292,7 +292,8 @@ fn in_a_user_namespace_with_setgroups_denied_it_says_so() -> Outcome {
     let ran = jail.run(&["root", "true"])?;
     ran.refused(125, "setgroups([0]): EPERM");
     ran.refused(125, "this user namespace has setgroups denied");
-    jail.run(&["--listen", "@x", "root", "true"])?.refused(125, "the groups can't be set here");
+    jail.run(&["--listen", "@in_a_user_namespace_with_setgroups_denied_it_says_so", "root", "true"])?
+        .refused(125, "the groups can't be set here");
     assert_eq!(jail.run(&["--if-root", "--groups", "0", "root", "true"])?.code, 125, "what fails must not run");
     Ok(())
 }
@@ -305,6 +306,7 @@ fn in_a_user_namespace_without_the_id_it_says_so() -> Outcome {
     ran.refused(125, "setgroups([70000]): EINVAL");
     ran.refused(125, "does not map that id");
     jail.run(&["70000:5", "true"])?.refused(125, "setresuid(70000, 70000, 70000): EINVAL");
-    jail.run(&["--listen", "@x", "70000:5", "true"])?.refused(125, "uid 70000 can't be had here");
+    jail.run(&["--listen", "@in_a_user_namespace_without_the_id_it_says_so", "70000:5", "true"])?
+        .refused(125, "uid 70000 can't be had here");
     Ok(())
 }
