@@ -210,4 +210,15 @@ mod tests {
         }
         assert!(address(&format!("@{}", "x".repeat(108))).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_text_never_panics_and_never_yields_port_0(any in ".{0,40}", plausible in "[a-z=@/0-9:.%\\[\\]]{0,24}") {
+            for text in [any, plausible] {
+                if let Ok(listen) = Listen::parse(&text) {
+                    proptest::prop_assert!(listen.address.port() != Some(0));
+                }
+            }
+        }
+    }
 }

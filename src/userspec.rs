@@ -226,4 +226,17 @@ mod tests {
         }
         Ok(())
     }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic_and_never_yield_an_id_that_is_not_spelled_out(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..24), digits in "[0-9:+$-]{0,14}") {
+            for text in [bytes.as_slice(), digits.as_bytes()] {
+                if let Ok(UserSpec::Account { user: Part::Literal(Account::Id(id)), .. }) = UserSpec::parse(OsStr::from_bytes(text)) {
+                    let written = id.to_string();
+                    let rest = text.strip_prefix(written.as_bytes());
+                    proptest::prop_assert!(rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b":")));
+                }
+            }
+        }
+    }
 }
