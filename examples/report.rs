@@ -25,6 +25,9 @@ extern "C" fn main(_argc: i32, argv: *const *const c_char) -> i32 {
     let report = json!({
         "pid": unsafe { libc::getpid() },
         "ppid": unsafe { libc::getppid() },
+        "process_group": unsafe { libc::getpgrp() },
+        "session": unsafe { libc::getsid(0) },
+        "foreground": unsafe { libc::tcgetpgrp(0) },
         "arguments": arguments,
         "environment": environment,
         "uids": triple(libc::SYS_getresuid),

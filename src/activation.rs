@@ -40,6 +40,15 @@ impl Inherited {
     }
 }
 
+/// The process that the sockets are handed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// This one, by its number.
+    Known(i32),
+    /// A child, which will put its number in.
+    NotYetThere,
+}
+
 /// Reads the protocol's variables.
 pub fn inherited(environment: &[&CStr], pid: i32, is_open: impl Fn(RawFd) -> bool) -> Inherited {
     if value(environment, b"LISTEN_PID").is_none_or(|meant| meant != pid.to_string().as_bytes()) {
@@ -72,18 +81,20 @@ pub fn inherited(environment: &[&CStr], pid: i32, is_open: impl Fn(RawFd) -> boo
 }
 
 /// The variables to hand on: none where there is no socket.
-pub fn variables(pid: i32, inherited: &Inherited, own: &[String]) -> Vec<(&'static [u8], Vec<u8>)> {
+pub fn variables(process: Process, inherited: &Inherited, own: &[String]) -> Vec<(&'static [u8], Vec<u8>)> {
     let names: Vec<&str> = inherited.names().iter().chain(own).map(String::as_str).collect();
     if names.is_empty() {
         return Vec::new();
     }
-    let [fds, process, fd_names, pidfd] = VARIABLES;
-    let mut variables = vec![
-        (fds, names.len().to_string().into_bytes()),
-        (process, pid.to_string().into_bytes()),
-        (fd_names, names.join(":").into_bytes()),
-    ];
-    if let Inherited::Sockets { pidfd_id: Some(id), .. } = inherited {
+    let [fds, listen_pid, fd_names, pidfd] = VARIABLES;
+    let pid = match process {
+        Process::Known(pid) => pid.to_string().into_bytes(),
+        Process::NotYetThere => Vec::new(),
+    };
+    let mut variables =
+        vec![(fds, names.len().to_string().into_bytes()), (listen_pid, pid), (fd_names, names.join(":").into_bytes())];
+    // It tells one process from another that has the same number later.
+    if let (Process::Known(_), Inherited::Sockets { pidfd_id: Some(id), .. }) = (process, inherited) {
         variables.push((pidfd, id.to_bytes().to_vec()));
     }
     variables
@@ -132,9 +143,9 @@ mod tests {
 
     #[test]
     fn ours_follow_those_received() {
-        let got = variables(7, &sockets(&["a"]), &["b".to_owned()]);
+        let got = variables(Process::Known(7), &sockets(&["a"]), &["b".to_owned()]);
         let expected: [(&[u8], &[u8]); 3] = [(b"LISTEN_FDS", b"2"), (b"LISTEN_PID", b"7"), (b"LISTEN_FDNAMES", b"a:b")];
         assert!(got.iter().map(|(name, value)| (*name, value.as_slice())).eq(expected));
-        assert!(variables(7, &Inherited::Nothing, &[]).is_empty());
+        assert!(variables(Process::Known(7), &Inherited::Nothing, &[]).is_empty());
     }
 }

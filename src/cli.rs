@@ -13,6 +13,10 @@ use crate::capabilities::CapSet;
 use crate::failure::hinted;
 use crate::userspec::{Part, UserSpec};
 
+mod init;
+
+pub use init::{Init, Speech, Target};
+
 /// What to do.
 pub enum Request {
     /// Run, or tell what a run would do.
@@ -58,6 +62,8 @@ pub struct Args {
     pub chown_policy: ChownPolicy,
     /// `--listen`, in order.
     pub listen: Vec<Listen>,
+    /// `--init` and what belongs to it.
+    pub init: Option<Box<Init>>,
 }
 
 /// Whether this is the real thing.
@@ -148,7 +154,7 @@ enum Takes {
     PerhapsAFormat,
 }
 
-const OPTIONS: [(&str, Takes); 18] = [
+const OPTIONS: [(&str, Takes); 26] = [
     ("groups", Takes::OneValue),
     ("if-root", Takes::Nothing),
     ("mkdir", Takes::Values),
@@ -164,6 +170,14 @@ const OPTIONS: [(&str, Takes); 18] = [
     ("clear-env", Takes::Nothing),
     ("chdir", Takes::OneValue),
     ("umask", Takes::OneValue),
+    ("init", Takes::Nothing),
+    ("rewrite", Takes::Values),
+    ("signal-group", Takes::Nothing),
+    ("drain", Takes::OneValue),
+    ("kill-after", Takes::OneValue),
+    ("grace", Takes::OneValue),
+    ("exit-as", Takes::Values),
+    ("verbose", Takes::Nothing),
     ("dry-run", Takes::PerhapsAFormat),
     ("help", Takes::Nothing),
     ("version", Takes::Nothing),
@@ -293,6 +307,7 @@ impl Args {
             chown: Vec::new(),
             chown_policy: ChownPolicy::Always,
             listen: Vec::new(),
+            init: None,
         }
     }
 
@@ -309,6 +324,7 @@ impl Args {
         }
         self.read_identity(options)?;
         self.read_chores(options)?;
+        self.init = init::read(options)?;
         self.read_what_the_command_gets(options)
     }
 

@@ -38,6 +38,13 @@ pub fn drop(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
+/// In the supervisor of a command that keeps more: no capability, and no_new_privs in any case, since it never becomes
+/// another program. What is left in its bounding set is idle then.
+pub fn drop_what_is_kept() -> Result<(), Error> {
+    set_capabilities(CapSet::EMPTY)?;
+    sys::set_no_new_privs().map_err(|errno| call("prctl(PR_SET_NO_NEW_PRIVS, 1)", errno))
+}
+
 fn set_groups(groups: &[Gid]) -> Result<(), Error> {
     sys::setgroups(groups).map_err(|errno| {
         let shown: Vec<u32> = groups.iter().map(|gid| gid.get()).collect();

@@ -131,6 +131,14 @@ fn close_others(first: RawFd, keep: &[RawFd]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Closes every descriptor from `first` on, whatever refuses it.
+pub fn close_all_from(first: RawFd) {
+    if close_others(first, &[]).is_err() {
+        // Neither close_range(2) nor /proc: as many as a process can have had, or 65536.
+        (first..1 << 16).for_each(sys::close);
+    }
+}
+
 fn close_listed(first: RawFd, keep: &[RawFd]) -> Result<(), Error> {
     let listed = match std::fs::read_dir("/proc/self/fd") {
         Ok(listed) => listed,

@@ -80,6 +80,14 @@ impl Environment {
         Ok(Self(entries))
     }
 
+    /// Puts the number of the process that the sockets are handed to where it is missing.
+    pub fn set_process_id(&mut self, pid: i32) -> Result<(), Error> {
+        for place in self.0.iter_mut().filter(|entry| entry.to_bytes() == b"LISTEN_PID=") {
+            *place = entry(b"LISTEN_PID", pid.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+
     /// The entries.
     pub fn entries(&self) -> impl Iterator<Item = &CStr> {
         self.0.iter().map(AsRef::as_ref)

@@ -13,8 +13,9 @@
 //! | what can be known to fail | [`preflight`], [`user_namespace`] |
 //! | what needs root | [`acquire`], [`pathwalk`] |
 //! | giving root up, and proving it | [`credentials`], [`proof`] |
+//! | one process more, if asked for | [`init`] |
 //! | becoming the command | [`descriptors`], [`exec`], [`diagnosis`] |
-//! | the kernel, and what goes wrong | [`sys`], [`ids`], [`capabilities`], [`failure`] |
+//! | the kernel, and what goes wrong | [`sys`], [`ids`], [`signal`], [`capabilities`], [`failure`] |
 
 pub mod accounts;
 pub mod acquire;
@@ -31,10 +32,12 @@ pub mod failure;
 pub mod host;
 pub mod identity;
 pub mod ids;
+pub mod init;
 pub mod pathwalk;
 pub mod plan;
 pub mod preflight;
 pub mod proof;
+pub mod signal;
 pub mod sys;
 pub mod tell;
 pub mod user_namespace;
@@ -48,12 +51,16 @@ use crate::sys::Start;
 
 /// The program. Returns only where no command took its place: with a failure, or because it only had to tell.
 pub fn run(start: Start) -> Result<(), Failure> {
+    let held = init::Held::where_asked(&start.arguments).at(Stage::CommandLine)?;
     let args = match cli::parse(&start.arguments).at(Stage::CommandLine)? {
         Request::Run(args) => args,
         Request::Print(text) => return tell::print(text).at(Stage::CommandLine),
     };
+    if args.init.is_none() {
+        held.release().at(Stage::CommandLine)?;
+    }
     let host = Host::read(&args, start.environment).at(Stage::Host)?;
-    let plan = Plan::resolve(&args, &host).at(Stage::Plan)?;
+    let mut plan = Plan::resolve(&args, &host).at(Stage::Plan)?;
     if plan.has_chores() || args.mode != Mode::Run {
         preflight::check(&plan)?;
     }
@@ -61,11 +68,12 @@ pub fn run(start: Start) -> Result<(), Failure> {
         return tell::plan(&plan, &args).at(Stage::Plan);
     }
     plan.warnings.iter().for_each(|warning| warn(warning));
-    let acquired = acquire::perform(&plan).at(Stage::Chores)?;
+    let mut acquired = acquire::perform(&plan).at(Stage::Chores)?;
     descriptors::give_streams(&plan);
     credentials::drop(&plan).at(Stage::Drop)?;
     place(&args).at(Stage::Drop)?;
     let dropped = proof::prove(&plan).at(Stage::Proof)?;
+    let dropped = init::start_the_command(&mut plan, dropped, &mut acquired, &held)?;
     Err(exec::exec(dropped, &plan, acquired.sockets))
 }
 

@@ -9,7 +9,7 @@ use caps::Capability;
 use crate::activation::{self, Inherited};
 use crate::address::Listen;
 use crate::capabilities::CapSet;
-use crate::cli::{Args, Chown, ChownPolicy, Demand, Mkdir, NewPrivileges, Switch};
+use crate::cli::{Args, Chown, ChownPolicy, Demand, Init, Mkdir, NewPrivileges, Switch};
 use crate::descriptors::Nature;
 use crate::environment::{Environment, Home};
 use crate::failure::hinted;
@@ -52,6 +52,10 @@ pub struct Plan {
     pub umask: Option<u32>,
     /// COMMAND and its arguments; never empty.
     pub command: Vec<&'static CStr>,
+    /// `--init`.
+    pub init: Option<Box<Init>>,
+    /// Own process id; without `--init` it is the command's too.
+    pub pid: i32,
     /// What was asked for and is not done.
     pub warnings: Vec<String>,
 }
@@ -109,7 +113,7 @@ impl Plan {
         }
         let own_names: Vec<String> = args.listen.iter().map(|listen| listen.name.clone()).collect();
         let home = if role == Role::Bystander { Home::AsFound } else { identity.home() };
-        let variables = activation::variables(host.pid, &host.inherited, &own_names);
+        let variables = activation::variables(process(args, host), &host.inherited, &own_names);
         let (streams, kept_descriptors) = descriptors(args, host, role)?;
         Ok(Self {
             role,
@@ -128,6 +132,8 @@ impl Plan {
             chdir: args.chdir.clone(),
             umask: args.umask,
             command: args.command.clone(),
+            init: args.init.clone(),
+            pid: host.pid,
             warnings,
             identity,
         })
@@ -148,6 +154,14 @@ impl Plan {
         };
         groups.sort_unstable();
         groups
+    }
+}
+
+/// Whom the sockets are meant for: the command's process, as far as it is known by now.
+fn process(args: &Args, host: &Host) -> activation::Process {
+    match args.init {
+        None => activation::Process::Known(host.pid),
+        Some(_) => activation::Process::NotYetThere,
     }
 }
 

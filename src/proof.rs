@@ -7,6 +7,7 @@ use anyhow::{Error, anyhow, bail};
 use caps::Capability;
 use nix::errno::Errno;
 
+use crate::capabilities::CapSet;
 use crate::failure::call;
 use crate::host;
 use crate::plan::{Bounding, NoNewPrivs, Plan};
@@ -20,10 +21,22 @@ pub struct Dropped {
 /// Compares, and tries to become root again.
 pub fn prove(plan: &Plan) -> Result<Dropped, Error> {
     ids(plan)?;
-    capabilities(plan)?;
-    no_new_privs(plan)?;
-    root_is_gone(plan)?;
+    capabilities(plan, plan.keep)?;
+    let expected = match plan.no_new_privs {
+        NoNewPrivs::Set => true,
+        NoNewPrivs::AsFound(found) => found,
+    };
+    no_new_privs(expected)?;
+    root_is_gone(plan, plan.keep)?;
     Ok(Dropped { _made_here_alone: () })
+}
+
+/// The same of the supervisor of a command that keeps more than the supervisor may have.
+pub fn prove_supervisor(plan: &Plan) -> Result<(), Error> {
+    ids(plan)?;
+    capabilities(plan, CapSet::EMPTY)?;
+    no_new_privs(true)?;
+    root_is_gone(plan, CapSet::EMPTY)
 }
 
 fn ids(plan: &Plan) -> Result<(), Error> {
@@ -44,17 +57,17 @@ fn ids(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
-fn capabilities(plan: &Plan) -> Result<(), Error> {
+fn capabilities(plan: &Plan, keep: CapSet) -> Result<(), Error> {
     let sets = sys::capget().map_err(|errno| call("capget", errno))?;
-    if sets != CapabilitySets::of(plan.keep) {
-        return Err(differs("capability sets", plan.keep, format_args!("{sets:?}")));
+    if sets != CapabilitySets::of(keep) {
+        return Err(differs("capability sets", keep, format_args!("{sets:?}")));
     }
     // The ambient set never holds what is not both permitted and inheritable (capabilities(7)), and these
     // two have just been read: no other number needs asking for.
     for number in sets.permitted.numbers() {
         match sys::ambient_has(number) {
             Ok(true) => {}
-            Ok(false) => return Err(differs("ambient set", plan.keep, format_args!("one without capability {number}"))),
+            Ok(false) => return Err(differs("ambient set", keep, format_args!("one without capability {number}"))),
             Err(errno) => return Err(call(format_args!("prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, {number})"), errno)),
         }
     }
@@ -67,12 +80,8 @@ fn capabilities(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
-fn no_new_privs(plan: &Plan) -> Result<(), Error> {
+fn no_new_privs(expected: bool) -> Result<(), Error> {
     let set = sys::no_new_privs().map_err(|errno| call("prctl(PR_GET_NO_NEW_PRIVS)", errno))?;
-    let expected = match plan.no_new_privs {
-        NoNewPrivs::Set => true,
-        NoNewPrivs::AsFound(found) => found,
-    };
     if set != expected {
         return Err(differs("no_new_privs", expected, set));
     }
@@ -80,8 +89,8 @@ fn no_new_privs(plan: &Plan) -> Result<(), Error> {
 }
 
 /// Tries uid 0 and gid 0, where the plan itself doesn't keep them.
-fn root_is_gone(plan: &Plan) -> Result<(), Error> {
-    let keeps = |capability| plan.keep.has(capability);
+fn root_is_gone(plan: &Plan, keep: CapSet) -> Result<(), Error> {
+    let keeps = |capability| keep.has(capability);
     if plan.identity.uid.get() != 0 && !keeps(Capability::CAP_SETUID) {
         refused("setresuid(-1, 0, -1)", sys::try_root_uid())?;
     }

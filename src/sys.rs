@@ -7,10 +7,15 @@ mod arena;
 mod credentials;
 mod descriptors;
 mod files;
+mod processes;
+mod signals;
 
+use credentials::prctl;
 pub use credentials::*;
 pub use descriptors::*;
 pub use files::*;
+pub use processes::*;
+pub use signals::*;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use anyhow::{Context, Error};
 use serde_json::{Value, json};
 
-use crate::cli::{Args, ChownPolicy, Demand, Mode};
+use crate::cli::{Args, ChownPolicy, Demand, Init, Mode, Speech, Target};
 use crate::failure::{Printable, lossy};
 use crate::plan::{Bounding, Groups, NoNewPrivs, Plan, Role};
 
@@ -69,11 +69,50 @@ fn lines(plan: &Plan) -> Vec<(&'static str, String)> {
     if let Some(mask) = plan.umask {
         lines.push(("umask", format!("{mask:04o}")));
     }
+    if let Some(init) = &plan.init {
+        supervisor(init, &mut lines);
+    }
     for warning in &plan.warnings {
         lines.push(("warning", warning.clone()));
     }
     lines.push(("command", command(plan).join(" ")));
     lines
+}
+
+/// What the process that stays will do.
+fn supervisor(init: &Init, lines: &mut Vec<(&'static str, String)>) {
+    let target = match init.target {
+        Target::Process => "signals go to the command",
+        Target::Group => "signals go to the command's process group",
+    };
+    lines.push(("init", target.to_owned()));
+    for (from, to) in init.rewrite.changed() {
+        lines.push(("rewrite", to.map_or_else(|| format!("{from} is dropped"), |to| format!("{from} is forwarded as {to}"))));
+    }
+    if init.drain > 0 {
+        lines.push(("drain", format!("{} ms", init.drain)));
+    }
+    lines.extend(init.kill_after.map(|after| ("kill after", format!("{after} ms"))));
+    lines.push(("grace", format!("{} ms", init.grace)));
+    lines.extend(init.changed_codes().map(|(from, to)| ("exit code", format!("{from} becomes {to}"))));
+}
+
+fn supervisor_as_json(init: &Init) -> Value {
+    let rewrite: serde_json::Map<String, Value> =
+        init.rewrite.changed().map(|(from, to)| (from.to_string(), to.map(|to| to.to_string()).into())).collect();
+    let exit_as: serde_json::Map<String, Value> = init.changed_codes().map(|(from, to)| (from.to_string(), to.into())).collect();
+    json!({
+        "signals_to": match init.target {
+            Target::Process => "command",
+            Target::Group => "group",
+        },
+        "rewrite": rewrite,
+        "drain_ms": init.drain,
+        "kill_after_ms": init.kill_after,
+        "grace_ms": init.grace,
+        "exit_as": exit_as,
+        "verbose": init.speech == Speech::Everything,
+    })
 }
 
 fn groups(plan: &Plan) -> String {
@@ -144,6 +183,7 @@ pub fn as_json(plan: &Plan) -> Value {
         "kept_descriptors": plan.kept_descriptors,
         "directory": plan.chdir.as_deref().map(lossy),
         "umask": plan.umask.map(|mask| format!("{mask:04o}")),
+        "init": plan.init.as_deref().map(supervisor_as_json),
         "warnings": plan.warnings,
         "environment": environment,
         "command": command(plan),

@@ -166,7 +166,7 @@ pub fn capset(sets: CapabilitySets) -> Result<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
 }
 
-fn prctl(option: c_int, second: c_long, third: c_long) -> Result<c_long> {
+pub(super) fn prctl(option: c_int, second: c_long, third: c_long) -> Result<c_long> {
     // SAFETY: only options that take numbers are passed here.
     Errno::result(unsafe { libc::syscall(libc::SYS_prctl, c_long::from(option), second, third, 0, 0) })
 }

@@ -56,6 +56,12 @@ pub fn open_null() -> Result<RawFd> {
     Errno::result(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })
 }
 
+/// Opens the controlling terminal; ENXIO where there is none.
+pub fn open_terminal() -> Result<RawFd> {
+    // SAFETY: a C string.
+    Errno::result(unsafe { libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOCTTY) })
+}
+
 /// A copy of the descriptor at `minimum` or above, closed on execve.
 pub fn duplicate_above(fd: BorrowedFd<'_>, minimum: RawFd) -> Result<OwnedFd> {
     // SAFETY: numbers; a descriptor that is returned is ours alone.

@@ -38,6 +38,8 @@ pub struct Programs {
     pub stepdown: PathBuf,
     /// The example `report`.
     pub report: PathBuf,
+    /// The example `signals`.
+    pub signals: PathBuf,
 }
 
 static PROGRAMS: OnceLock<Programs> = OnceLock::new();
@@ -57,15 +59,17 @@ pub fn programs() -> &'static Programs {
             let from = std::env::var_os(variable).map_or(built, PathBuf::from);
             let to = directory.path().join(name);
             fs::copy(&from, &to)
-                .unwrap_or_else(|error| panic!("{} (build it: cargo build --example report): {error}", from.display()));
+                .unwrap_or_else(|error| panic!("{} (build it: cargo build --example {name}): {error}", from.display()));
             fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).expect("chmod");
             to
         };
         let built = PathBuf::from(env!("CARGO_BIN_EXE_stepdown"));
-        let example = built.with_file_name("examples").join("report");
+        let example = |name: &str| built.with_file_name("examples").join(name);
+        let (report, signals) = (example("report"), example("signals"));
         Programs {
             stepdown: copy("STEPDOWN_BIN", built, "stepdown"),
-            report: copy("STEPDOWN_REPORT", example, "report"),
+            report: copy("STEPDOWN_REPORT", report, "report"),
+            signals: copy("STEPDOWN_SIGNALS", signals, "signals"),
             directory,
         }
     })

@@ -11,6 +11,7 @@ mod chores;
 mod command;
 mod docker;
 mod identity;
+mod init;
 mod injection;
 mod mistakes;
 mod peers;
@@ -22,7 +23,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let concerns: [(&str, Vec<harness::Case>); 10] = [
+    let concerns: [(&str, Vec<harness::Case>); 11] = [
         ("identity", identity::cases()),
         ("chores", chores::cases()),
         ("sockets", sockets::cases()),
@@ -30,6 +31,7 @@ fn main() {
         ("telling", telling::cases()),
         ("mistakes", mistakes::cases()),
         ("injection", injection::cases()),
+        ("init", init::cases()),
         ("peers", peers::cases()),
         ("docker", docker::cases()),
         ("systemd", systemd::cases()),

@@ -20,6 +20,7 @@ pub fn cases() -> Vec<Case> {
         a_variable_is_a_name_and_a_value,
         an_address_is_what_systemd_takes,
         a_policy_or_a_format_is_one_of_those_there_are,
+        what_init_is_to_do_is_spelled_as_in_the_manual,
         a_user_is_spelled_as_in_the_table,
         what_contradicts_itself_is_refused,
         what_is_no_text_is_refused_and_shown_harmless,
@@ -57,7 +58,45 @@ fn an_option_without_its_value_is_named() -> Outcome {
         no(&["--unset-env"], "--unset-env needs a value"),
         no(&["--chdir"], "--chdir needs a value"),
         no(&["--umask"], "--umask needs a value"),
+        no(&["--rewrite"], "--rewrite needs a value"),
+        no(&["--exit-as"], "--exit-as needs a value"),
+        no(&["--grace"], "--grace needs a value"),
+        no(&["--drain"], "--drain needs a value"),
+        no(&["--kill-after"], "--kill-after needs a value"),
         no(&["--dry-run=", "1:1", "true"], "--dry-run=: the formats are text and json"),
+    ])
+}
+
+const SIGNALS: &str = "write SIGNAL=SIGNAL or SIGNAL=none: TERM=QUIT, 15=3, HUP=none, USR1=RTMIN+3";
+
+fn what_init_is_to_do_is_spelled_as_in_the_manual() -> Outcome {
+    let init = |option: &'static str, says| no(Vec::leak(vec!["--init", option, "1:1", "true"]), says);
+    let bad = |option, says| init(option, says).hint(SIGNALS);
+    anybody_is_told(&[
+        bad("--rewrite=TERM", "--rewrite 'TERM': there is no '='"),
+        bad("--rewrite=", "--rewrite '': there is no '='"),
+        bad("--rewrite=TREM=QUIT", "--rewrite 'TREM=QUIT': there is no signal 'TREM'"),
+        bad("--rewrite=TERM=", "--rewrite 'TERM=': there is no signal ''"),
+        bad("--rewrite=0=3", "--rewrite '0=3': there is no signal '0'"),
+        bad("--rewrite=3=65", "--rewrite '3=65': there is no signal '65'"),
+        init("--rewrite=KILL=TERM", "--rewrite 'KILL=TERM': SIGKILL is never forwarded"),
+        init("--rewrite=17=1", "--rewrite '17=1': SIGCHLD is never forwarded"),
+        no(
+            &["--init", "--rewrite=15=3", "--rewrite=TERM=none", "1:1", "true"],
+            "--rewrite 'TERM=none': SIGTERM is rewritten twice",
+        ),
+        init("--exit-as=143", "--exit-as '143': write CODE=CODE, each 0 to 255: 143=0"),
+        init("--exit-as=256=0", "--exit-as '256=0': write CODE=CODE, each 0 to 255: 143=0"),
+        init("--exit-as=1=-1", "--exit-as '1=-1': write CODE=CODE, each 0 to 255: 143=0"),
+        no(&["--init", "--exit-as=1=0", "--exit-as=1=2", "1:1", "true"], "--exit-as '1=2': 1 is given twice"),
+        init("--grace=", "--grace '': write seconds, 0 to 86400: 10 or 0.5"),
+        init("--grace=-1", "--grace '-1': write seconds, 0 to 86400: 10 or 0.5"),
+        init("--drain=1s", "--drain '1s': write seconds, 0 to 86400: 10 or 0.5"),
+        init("--drain=1.", "--drain '1.': write seconds, 0 to 86400: 10 or 0.5"),
+        init("--kill-after=86400.001", "--kill-after '86400.001': write seconds, 0 to 86400: 10 or 0.5"),
+        init("--kill-after=0.0001", "--kill-after '0.0001': write seconds, 0 to 86400: 10 or 0.5"),
+        no(&["--init=1", "1:1", "true"], "--init takes no value"),
+        no(&["--init", "--init", "1:1", "true"], "--init is given twice"),
     ])
 }
 

@@ -1,0 +1,164 @@
+//! From one process to two: the command's, and the one that stays.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::Error;
+use nix::errno::Errno;
+
+use super::terminal::Terminal;
+use super::{FAILED, Supervisor};
+use crate::acquire::Acquired;
+use crate::cli::Init;
+use crate::failure::{At, Failure, Stage, call};
+use crate::plan::{NoNewPrivs, Plan};
+use crate::proof::{self, Dropped};
+use crate::signal::Signal;
+use crate::sys::{self, Forked, SignalSet};
+use crate::{credentials, descriptors};
+
+/// Signals that wait until there is a command to forward them to, and the mask as it came.
+pub struct Held(Option<SignalSet>);
+
+impl Held {
+    /// First thing of all: what is sent to a PID 1 that has not blocked it is lost. Whether the word is our option or an
+    /// argument of the command's is not known yet.
+    pub fn where_asked(arguments: &[&CStr]) -> Result<Self, Error> {
+        let has_options = arguments.get(1).is_some_and(|first| first.to_bytes().starts_with(b"-"));
+        if !has_options || !arguments.contains(&c"--init") {
+            return Ok(Self(None));
+        }
+        sys::block_all_signals().map(|before| Self(Some(before))).map_err(|errno| call("rt_sigprocmask", errno))
+    }
+
+    /// It was no option: the mask is what it was.
+    pub fn release(&self) -> Result<(), Error> {
+        match self.0 {
+            None => Ok(()),
+            Some(before) => sys::set_signal_mask(before).map_err(|errno| call("rt_sigprocmask", errno)),
+        }
+    }
+}
+
+/// Forks where `--init` asks for it. Returns in the process that becomes the command; the other one stays, and exits in
+/// here. Both have been proved to hold no more than planned: a child has its parent's credentials.
+pub fn start_the_command(plan: &mut Plan, proved: Dropped, acquired: &mut Acquired, held: &Held) -> Result<Dropped, Failure> {
+    match plan.init.take() {
+        None => Ok(proved),
+        Some(init) => part(*init, plan, acquired, held).at(Stage::Drop).map(|()| proved),
+    }
+}
+
+fn part(wanted: Init, plan: &mut Plan, acquired: &mut Acquired, held: &Held) -> Result<(), Error> {
+    let pid = plan.pid;
+    if pid != 1 {
+        sys::become_subreaper().map_err(|errno| call("prctl(PR_SET_CHILD_SUBREAPER, 1)", errno))?;
+    }
+    // Of the command's process execve sets it anew.
+    sys::set_not_dumpable().map_err(|errno| call("prctl(PR_SET_DUMPABLE, 0)", errno))?;
+    // Where SIGCHLD is ignored the kernel reaps children itself, and their exit codes are lost.
+    let chld_was_ignored = sys::is_ignored(Signal::CHLD).map_err(|errno| call("rt_sigaction(SIGCHLD)", errno))?;
+    sys::restore_default(Signal::CHLD).map_err(|errno| call("rt_sigaction(SIGCHLD)", errno))?;
+    let terminal = Terminal::find();
+    let gate = Gate::where_needed(plan)?;
+    match sys::fork().map_err(|errno| call("fork", errno))? {
+        Forked::Child => {
+            as_the_command(&terminal, chld_was_ignored)?;
+            plan.environment.set_process_id(sys::getpid().map_err(|errno| call("getpid", errno))?)?;
+            if let Some(gate) = gate {
+                gate.pass();
+            }
+            held.release()
+        }
+        Forked::Parent(child) => {
+            // Here too, so that the group is there before the first signal is forwarded to it. The child's own call is
+            // the one that counts: after its execve this one is refused.
+            let _ = sys::set_process_group(child, child);
+            let mut supervisor = Supervisor { wanted, pid, child, terminal, clock: super::Clock::default(), interruptions: 0 };
+            if let Some(gate) = gate {
+                gate.open(plan);
+            }
+            supervisor.settle(acquired);
+            supervisor.run()
+        }
+    }
+}
+
+/// What only the child itself can do.
+fn as_the_command(terminal: &Terminal, chld_was_ignored: bool) -> Result<(), Error> {
+    sys::set_process_group(0, 0).map_err(|errno| call("setpgid(0, 0)", errno))?;
+    if terminal.at_once {
+        // Before it reads from the terminal, which would stop it. SIGTTOU is blocked still.
+        terminal.give_to(sys::getpid().map_err(|errno| call("getpid", errno))?);
+    }
+    if chld_was_ignored {
+        sys::ignore(Signal::CHLD).map_err(|errno| call("rt_sigaction(SIGCHLD)", errno))?;
+    }
+    Ok(())
+}
+
+/// Where the command keeps what the supervisor must not have, it waits until the supervisor is without.
+struct Gate {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Gate {
+    fn where_needed(plan: &Plan) -> Result<Option<Self>, Error> {
+        if plan.keep.is_empty() && plan.no_new_privs != NoNewPrivs::AsFound(false) {
+            return Ok(None);
+        }
+        let (read, write) = sys::pipe().map_err(|errno| call("pipe2", errno))?;
+        Ok(Some(Self { read, write }))
+    }
+
+    /// In the child. Where the gate stays shut the supervisor has said why.
+    fn pass(self) {
+        drop(self.write);
+        if !matches!(sys::got_byte(self.read.as_fd()), Ok(true)) {
+            sys::exit(FAILED);
+        }
+    }
+
+    /// In the supervisor: gives up the rest, proves it, and lets the command start.
+    fn open(self, plan: &Plan) {
+        let Self { read, write } = self;
+        drop(read);
+        let opened = credentials::drop_what_is_kept()
+            .at(Stage::Drop)
+            .and_then(|()| proof::prove_supervisor(plan).at(Stage::Proof))
+            .and_then(|()| let_in(&write).at(Stage::Drop));
+        if let Err(failure) = opened {
+            failure.report();
+            sys::exit(failure.exit_code());
+        }
+    }
+}
+
+fn let_in(write: &OwnedFd) -> Result<(), Error> {
+    match sys::put_byte(write.as_fd()) {
+        // A child that has ended on its own has said why.
+        Ok(()) | Err(Errno::EPIPE) => Ok(()),
+        Err(errno) => Err(call("write(pipe)", errno)),
+    }
+}
+
+impl Supervisor {
+    /// Lets go of all that is the command's: sockets, files, pipes, the directory. A reader of the command's stdout sees
+    /// its end when the command closes it. stderr stays, for warnings, and the terminal, if there is one.
+    fn settle(&mut self, acquired: &mut Acquired) {
+        acquired.sockets.clear();
+        if let Some(opened) = self.terminal.fd().filter(|&fd| fd > 2) {
+            let stdin = sys::duplicate_onto(sys::borrow(opened), 0);
+            self.terminal.moved(if stdin.is_ok() { 0 } else { -1 });
+        }
+        for fd in [0, 1] {
+            if self.terminal.fd() != Some(fd) {
+                sys::close(fd);
+            }
+        }
+        descriptors::close_all_from(3);
+        // A directory that a process is in can't be unmounted; where it stays there, that is all.
+        let _ = nix::unistd::chdir(c"/");
+    }
+}

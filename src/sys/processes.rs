@@ -1,0 +1,197 @@
+//! Processes: fork, wait4(2), process groups, the foreground of a terminal.
+
+use std::ffi::{CStr, c_int, c_ulong};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+use super::signals::timespec;
+use super::{Result, prctl};
+use crate::signal::Signal;
+
+/// Who goes on after [`fork`].
+pub enum Forked {
+    /// The new process.
+    Child,
+    /// The one that was there, and the number of the new one.
+    Parent(i32),
+}
+
+/// fork(2) by the raw call: nothing is run that anybody registered. There is one thread, so the child may do
+/// whatever the parent might have.
+pub fn fork() -> Result<Forked> {
+    // SAFETY: no stack and no address is handed over: the kernel copies all, as fork does.
+    match Errno::result(unsafe { libc::syscall(libc::SYS_clone, c_ulong::from(libc::SIGCHLD as u32), 0, 0, 0, 0) })? {
+        0 => Ok(Forked::Child),
+        child => i32::try_from(child).map(Forked::Parent).map_err(|_| Errno::EOVERFLOW),
+    }
+}
+
+/// What wait4(2) tells of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It called exit.
+    Exited(u8),
+    /// A signal ended it.
+    Killed(Signal),
+    /// A signal stopped it.
+    Stopped(Signal),
+}
+
+/// The next child that ended (it is reaped) or was stopped; none where nothing happened. ECHILD: there is no child.
+pub fn wait_any() -> Result<Option<(i32, Change)>> {
+    let mut status: c_int = 0;
+    let flags = libc::WNOHANG | libc::WUNTRACED | libc::__WALL;
+    // SAFETY: an integer to fill in, and no rusage.
+    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_wait4, -1, &raw mut status, flags, std::ptr::null::<u8>()) })?;
+    if pid == 0 {
+        return Ok(None);
+    }
+    Ok(Some((i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?, change(status))))
+}
+
+/// The bits of wait(2)'s status. The C library's macros give the same, but for the types.
+fn change(status: c_int) -> Change {
+    let [low, high, ..] = status.to_le_bytes();
+    let number = if low == 0x7f { high } else { low & 0x7f };
+    match Signal::new(number.into()) {
+        Some(signal) if low == 0x7f => Change::Stopped(signal),
+        Some(signal) => Change::Killed(signal),
+        None => Change::Exited(high),
+    }
+}
+
+/// setpgid(2); 0 is the caller, or its own number.
+pub fn set_process_group(pid: i32, group: i32) -> Result<()> {
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::setpgid(pid, group) }).map(drop)
+}
+
+/// The process group in the foreground of the controlling terminal, if that is what the descriptor is.
+pub fn foreground(terminal: RawFd) -> Result<i32> {
+    let mut group: libc::pid_t = -1;
+    // SAFETY: a pid_t to fill in.
+    Errno::result(unsafe { libc::ioctl(terminal, libc::TIOCGPGRP as _, &raw mut group) })?;
+    Ok(group)
+}
+
+/// Puts a process group in the foreground. The caller has SIGTTOU blocked, or may be stopped for it.
+pub fn set_foreground(terminal: RawFd, group: i32) -> Result<()> {
+    let group: libc::pid_t = group;
+    // SAFETY: a pid_t to read.
+    Errno::result(unsafe { libc::ioctl(terminal, libc::TIOCSPGRP as _, &raw const group) }).map(drop)
+}
+
+/// What is orphaned below this process becomes its child.
+pub fn become_subreaper() -> Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
+}
+
+/// Closes this process's memory, and its files in /proc, to others of the same user (ptrace(2)).
+pub fn set_not_dumpable() -> Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 0, 0).map(drop)
+}
+
+/// exit_group(2): nothing is run on the way out.
+pub fn exit(code: u8) -> ! {
+    // SAFETY: a number.
+    unsafe { libc::_exit(code.into()) }
+}
+
+/// Milliseconds of CLOCK_MONOTONIC.
+#[must_use]
+pub fn now() -> u64 {
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: a structure to fill in, integers all through. Raw, because the vDSO's pages would have to be mapped first.
+    let time = unsafe {
+        libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, time.as_mut_ptr());
+        time.assume_init()
+    };
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// Does nothing for so many milliseconds, or until something happens.
+pub fn nap(milliseconds: u64) {
+    let time = timespec(milliseconds);
+    // SAFETY: a timespec, and nowhere to write what is left of it.
+    unsafe { libc::syscall(libc::SYS_nanosleep, &raw const time, std::ptr::null_mut::<u8>()) };
+}
+
+/// A pipe, closed on execve: its end to read from, its end to write to.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends: [RawFd; 2] = [-1; 2];
+    // SAFETY: room for two descriptors, which are ours alone.
+    unsafe {
+        Errno::result(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC))?;
+        let [read, write] = ends;
+        Ok((OwnedFd::from_raw_fd(read), OwnedFd::from_raw_fd(write)))
+    }
+}
+
+/// Writes one byte.
+pub fn put_byte(to: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: one byte to read.
+    match Errno::result(unsafe { libc::write(to.as_raw_fd(), [1u8].as_ptr().cast(), 1) })? {
+        1 => Ok(()),
+        _ => Err(Errno::EIO),
+    }
+}
+
+/// Waits for one byte; false where the other end is gone.
+pub fn got_byte(from: BorrowedFd<'_>) -> Result<bool> {
+    let mut byte = [0u8];
+    loop {
+        // SAFETY: room for one byte.
+        match Errno::result(unsafe { libc::read(from.as_raw_fd(), byte.as_mut_ptr().cast(), 1) }) {
+            Ok(count) => return Ok(count == 1 && byte == [1]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// pidfd_send_signal(2), by the descriptor of a directory /proc/PID: it reaches that very process or none, and
+/// only one of the own PID namespace or below.
+pub fn signal_by_descriptor(process: BorrowedFd<'_>, signal: Signal) -> Result<()> {
+    let call = libc::SYS_pidfd_send_signal;
+    // SAFETY: numbers and a null pointer for the siginfo_t that kill(2) would make up.
+    Errno::result(unsafe { libc::syscall(call, process.as_raw_fd(), signal.number(), std::ptr::null::<u8>(), 0) }).map(drop)
+}
+
+/// Writes a message to stderr if that can be done at once, and drops it if not: nobody must be kept waiting. A SIGPIPE
+/// that comes of it is the caller's to know by its sender.
+pub fn try_write_stderr(message: &[u8]) {
+    let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: a structure and a buffer, alive during the calls.
+    unsafe {
+        if libc::poll(&raw mut poll, 1, 0) == 1 {
+            libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
+        }
+    }
+}
+
+/// read(2) into a buffer, from the start of the file; how many bytes.
+pub fn read_file_at(directory: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> Result<usize> {
+    let file = super::open_at(directory, name, libc::O_RDONLY)?;
+    // SAFETY: at most as many bytes as there is room for.
+    let count = Errno::result(unsafe { libc::read(file.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })?;
+    Ok(usize::try_from(count).unwrap_or(0).min(buffer.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_for_every_code_and_every_signal() {
+        for code in 0..=255u8 {
+            assert_eq!(change(i32::from(code) << 8), Change::Exited(code));
+        }
+        for signal in (1..=64).filter_map(Signal::new) {
+            assert_eq!(change(signal.number()), Change::Killed(signal));
+            assert_eq!(change(signal.number() | 0x80), Change::Killed(signal), "with a core dump");
+            assert_eq!(change(signal.number() << 8 | 0x7f), Change::Stopped(signal));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The end: exit codes, and what becomes of the rest.
+
+use std::time::{Duration, Instant};
+
+use super::{ROLES, Role, Running, children, path, until};
+use crate::cases;
+use crate::harness::{Case, Need, Outcome};
+use crate::jail::{Jail, programs};
+
+pub fn cases() -> Vec<Case> {
+    cases![
+        the_exit_code_is_the_commands_for_every_code,
+        a_signal_that_ends_the_command_is_128_and_its_number,
+        exit_as_maps_one_code_to_another,
+        what_can_not_be_run_ends_as_without_init,
+        what_is_left_gets_sigterm_and_time_to_finish,
+        what_does_not_finish_in_time_is_killed,
+        a_grace_of_nothing_is_none,
+        what_is_left_may_be_stopped_in_another_session_or_below_another_process,
+        only_what_is_below_is_signalled,
+        without_proc_the_commands_group_is_ended,
+        signals_that_come_in_the_time_of_grace_are_forwarded,
+        a_storm_of_ten_thousand_orphans_is_reaped,
+        a_stopped_command_is_no_dead_command,
+    ]
+}
+
+/// For each line `NUMBER EXPECTED` of a table: stepdown's exit code.
+fn codes(role: Role, command: &str, table: &str) -> Outcome {
+    let stepdown = path(&programs().stepdown);
+    let alone = match role {
+        Role::First => "unshare --pid --fork --",
+        Role::Below => "",
+    };
+    let script = format!(
+        "while read number expected; do {alone} {stepdown} --init node {command}; got=$?; \
+         [ $got = $expected ] || echo \"$number: $got, not $expected\"; done <<'EOF'\n{table}EOF\n"
+    );
+    let jail = Jail::new()?.through(&["sh", "-c", &script]).instead("true".as_ref());
+    let ran = jail.run(&[] as &[&str])?;
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""), "{role:?}");
+    Ok(())
+}
+
+fn the_exit_code_is_the_commands_for_every_code() -> Outcome {
+    let table: String = (0..=255).map(|code| format!("{code} {code}\n")).collect();
+    ROLES.into_iter().try_for_each(|role| codes(role, "sh -c \"exit $number\" 2>/dev/null", &table))
+}
+
+/// Those that do not end a process by default: URG, WINCH and CHLD are ignored, CONT goes on, four stop.
+fn a_signal_that_ends_the_command_is_128_and_its_number() -> Outcome {
+    let ends = (1..=64).filter(|signal| ![17, 18, 19, 20, 21, 22, 23, 28].contains(signal));
+    let table: String = ends.map(|signal| format!("{signal} {}\n", 128 + signal)).collect();
+    let command = format!("{} die $number 2>/dev/null", path(&programs().signals));
+    ROLES.into_iter().try_for_each(|role| codes(role, &command, &table))
+}
+
+fn exit_as_maps_one_code_to_another() -> Outcome {
+    for role in ROLES {
+        let run = |script: &str| {
+            Ok::<_, crate::harness::Stop>(
+                role.jail()?.run(&["--init", "--exit-as=143=0", "--exit-as", "1=77", "node", "sh", "-c", script])?.code,
+            )
+        };
+        assert_eq!(
+            (run("kill $$")?, run("exit 143")?, run("exit 1")?, run("exit 2")?, run("exit 0")?),
+            (0, 0, 77, 2, 0),
+            "{role:?}"
+        );
+    }
+    Ok(())
+}
+
+fn what_can_not_be_run_ends_as_without_init() -> Outcome {
+    for role in ROLES {
+        for command in [&["nosuch"][..], &["/no/such"], &["/etc/passwd"], &["/etc"], &["--verbose", "x"]] {
+            let line = |options: &[&'static str]| [options, &["node"], command].concat();
+            let direct = role.jail()?.run(&line(&[]))?;
+            let below = role.jail()?.run(&line(&["--init"]))?;
+            assert!(matches!(direct.code, 126 | 127), "{direct:?}");
+            assert_eq!((below.code, &below.stderr, &below.stdout), (direct.code, &direct.stderr, &direct.stdout), "{role:?}");
+        }
+    }
+    Ok(())
+}
+
+/// A process that the command leaves: at SIGTERM it needs a moment, and then leaves a file.
+const NEEDS_A_MOMENT: &str = "trap 'sleep 0.4; echo done >$0; exit' TERM; echo up; while :; do sleep 60 & wait; done";
+
+fn what_is_left_gets_sigterm_and_time_to_finish() -> Outcome {
+    for role in ROLES {
+        let jail = role.jail()?.setup("chmod 777 $W");
+        let file = jail.at("done");
+        let script = "sh -c \"$1\" \"$0\" >\"$0.up\" & until [ -s \"$0.up\" ]; do sleep 0.01; done; exit 5";
+        let (code, _, said) = Running::start(&jail, &["--init", "node", "sh", "-c", script, &file, NEEDS_A_MOMENT])?.end()?;
+        assert_eq!((code, std::path::Path::new(&file).exists(), said.as_str()), (5, true, ""), "{role:?}");
+    }
+    Ok(())
+}
+
+/// As above, with a process that pays no heed to SIGTERM.
+const DEAF: &str = "(trap '' TERM HUP; echo up >\"$0\"; exec sleep 60) & until [ -s \"$0\" ]; do sleep 0.01; done; exit 6";
+
+fn what_does_not_finish_in_time_is_killed() -> Outcome {
+    for role in ROLES {
+        let jail = role.jail()?.setup("chmod 777 $W");
+        let up = jail.at("up");
+        let (code, _, said) = Running::start(&jail, &["--init", "--grace", "0.3", "node", "sh", "-c", DEAF, &up])?.end()?;
+        let warning = "stepdown: warning: what the command left did not end within 300 ms, and is killed\n";
+        assert_eq!((code, said.as_str()), (6, warning), "{role:?}");
+    }
+    Ok(())
+}
+
+fn a_grace_of_nothing_is_none() -> Outcome {
+    for role in ROLES {
+        let jail = role.jail()?.setup("chmod 777 $W");
+        let up = jail.at("up");
+        let (code, _, said) = Running::start(&jail, &["--init", "--grace=0", "node", "sh", "-c", DEAF, &up])?.end()?;
+        assert_eq!((code, said.contains("within 0 ms")), (6, true), "{role:?}: {said}");
+    }
+    Ok(())
+}
+
+fn what_is_left_may_be_stopped_in_another_session_or_below_another_process() -> Outcome {
+    Need::Root.programs(&["setsid"])?;
+    for role in ROLES {
+        for start in ["setsid", "setsid sh -c '\"$@\"; :' x", "setsid sh -c 'kill -STOP $$; exec \"$@\"' x"] {
+            let jail = role.jail()?.setup("chmod 777 $W");
+            let (file, up) = (jail.at("done"), jail.at("up"));
+            let wait = if start.contains("STOP") { "sleep 0.3" } else { "until [ -s \"$2\" ]; do sleep 0.01; done" };
+            let script = format!("{start} sh -c \"$1\" \"$0\" >\"$2\" & {wait}; exit 5");
+            let line = ["--init", "node", "sh", "-c", &script, &file, NEEDS_A_MOMENT, &up];
+            let since = Instant::now();
+            let (code, _, said) = Running::start(&jail, &line)?.end()?;
+            assert_eq!((code, said.as_str()), (5, ""), "{role:?} {start}");
+            assert!(start.contains("STOP") || std::path::Path::new(&file).exists(), "{role:?} {start}");
+            assert!(since.elapsed() < Duration::from_secs(5), "{role:?} {start}: it was killed, not ended");
+        }
+    }
+    Ok(())
+}
+
+/// A neighbour of the same user, in the same process group and session as stepdown, and a child that stepdown did not start.
+fn only_what_is_below_is_signalled() -> Outcome {
+    let stepdown = path(&programs().stepdown);
+    let script = format!(
+        "setpriv --reuid 1000 --regid 1000 --clear-groups sleep 60 & neighbour=$!\n\
+         (setpriv --reuid 1000 --regid 1000 --clear-groups sleep 61 & echo $! >$0; \
+         until [ $(stat -c %u /proc/$! /proc/$neighbour | tr -d '\\n') = 10001000 ]; do sleep 0.01; done; exec {stepdown} --init --signal-group node sh -c 'exit 3')\n\
+         echo $?; kill -0 $neighbour && echo neighbour; kill -0 $(cat $0) 2>/dev/null || echo gone; kill $neighbour"
+    );
+    let jail = Jail::new()?;
+    let pid = jail.at("pid");
+    let jail = jail.through(&["sh", "-c", &script, &pid]).instead("true".as_ref());
+    let ran = jail.run(&[] as &[&str])?;
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("3\nneighbour\ngone\n", ""));
+    Ok(())
+}
+
+fn without_proc_the_commands_group_is_ended() -> Outcome {
+    for role in ROLES {
+        let jail = role.jail()?.setup("chmod 777 $W; mount -t tmpfs none /proc");
+        let script = "sh -c \"$1\" \"$0\" >\"$0.up\" & until [ -s \"$0.up\" ]; do sleep 0.01; done; exit 5";
+        let file = jail.at("done");
+        let ran = jail.run(&["--init", "node", "sh", "-c", script, &file, NEEDS_A_MOMENT])?;
+        assert_eq!((ran.code, std::path::Path::new(&file).exists()), (5, true), "{role:?}: {ran:?}");
+    }
+    Ok(())
+}
+
+fn signals_that_come_in_the_time_of_grace_are_forwarded() -> Outcome {
+    for role in ROLES {
+        let jail = role.jail()?.setup("chmod 777 $W");
+        let script = "sh -c 'trap \"\" TERM; trap \"exit\" USR1; echo up | tee $0; while :; do sleep 60 & wait; done' $0 & until [ -s $0 ]; do sleep 0.01; done; exit 4";
+        let mut running =
+            Running::start(&jail, &["--init", "--verbose", "--grace=60", "node", "sh", "-c", script, &jail.at("up")])?;
+        running.line()?;
+        running.says("SIGTERM to all that is left")?;
+        running.send(&[10])?;
+        let (code, _, said) = running.end()?;
+        assert!(code == 4 && said.contains("SIGUSR1 to all that is left"), "{role:?}: {code} {said}");
+    }
+    Ok(())
+}
+
+fn a_storm_of_ten_thousand_orphans_is_reaped() -> Outcome {
+    for role in ROLES {
+        let running = Running::start(
+            &role.jail()?,
+            &["--init", "node", "sh", "-c", "\"$0\" orphans 10000 && echo made && read _", path(&programs().signals)],
+        )?;
+        assert_eq!(running.line()?, "made");
+        until("orphans are left", || (children(running.pid).len() == 1).then_some(()))?;
+        assert_eq!(running.end()?.0, 1, "{role:?}: read came to the end");
+    }
+    Ok(())
+}
+
+fn a_stopped_command_is_no_dead_command() -> Outcome {
+    for role in ROLES {
+        let running = Running::start(&role.jail()?, &["--init", "node", path(&programs().signals)])?;
+        running.ready()?;
+        let command = children(running.pid)[0];
+        let state =
+            |wanted: char| until("not in that state", || super::status(command, "State").ok()?.starts_with(wanted).then_some(()));
+        super::send(command, &[19])?;
+        state('T')?;
+        assert!(running.status("State")?.starts_with('S'), "{role:?}");
+        running.send(&[10, 18])?;
+        state('S')?;
+        assert_eq!(running.line()?, "10", "{role:?}");
+        assert_eq!(running.line()?, "18", "{role:?}");
+        running.send(&[15])?;
+        assert_eq!(running.end()?.0, 0, "{role:?}");
+    }
+    Ok(())
+}
