@@ -110,7 +110,9 @@ fn set_disposition(signal: Signal, disposition: libc::sighandler_t) -> Result<()
 /// is blocked. Returns when it goes on; false where it was not stopped, because nobody could make it go on (PID 1,
 /// an orphaned process group).
 pub fn stop(target: i32, signal: Signal) -> Result<bool> {
-    restore_default(signal)?;
+    if signal != Signal::STOP {
+        restore_default(signal)?;
+    }
     kill(target, signal)?;
     // Delivered, and so stopped, before this call returns.
     let before = change_mask(libc::SIG_UNBLOCK, 1 << (signal.number() - 1))?;

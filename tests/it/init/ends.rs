@@ -92,7 +92,7 @@ fn what_is_left_gets_sigterm_and_time_to_finish() -> Outcome {
         let jail = role.jail()?.setup("chmod 777 $W");
         let file = jail.at("done");
         let script = "sh -c \"$1\" \"$0\" >\"$0.up\" & until [ -s \"$0.up\" ]; do sleep 0.01; done; exit 5";
-        let (code, _, said) = Running::start(&jail, &["--init", "node", "sh", "-c", script, &file, NEEDS_A_MOMENT])?.end()?;
+        let (code, _, said) = Running::launch(&jail, &["--init", "node", "sh", "-c", script, &file, NEEDS_A_MOMENT])?.end()?;
         assert_eq!((code, std::path::Path::new(&file).exists(), said.as_str()), (5, true, ""), "{role:?}");
     }
     Ok(())
@@ -105,7 +105,7 @@ fn what_does_not_finish_in_time_is_killed() -> Outcome {
     for role in ROLES {
         let jail = role.jail()?.setup("chmod 777 $W");
         let up = jail.at("up");
-        let (code, _, said) = Running::start(&jail, &["--init", "--grace", "0.3", "node", "sh", "-c", DEAF, &up])?.end()?;
+        let (code, _, said) = Running::launch(&jail, &["--init", "--grace", "0.3", "node", "sh", "-c", DEAF, &up])?.end()?;
         let warning = "stepdown: warning: what the command left did not end within 300 ms, and is killed\n";
         assert_eq!((code, said.as_str()), (6, warning), "{role:?}");
     }
@@ -116,7 +116,7 @@ fn a_grace_of_nothing_is_none() -> Outcome {
     for role in ROLES {
         let jail = role.jail()?.setup("chmod 777 $W");
         let up = jail.at("up");
-        let (code, _, said) = Running::start(&jail, &["--init", "--grace=0", "node", "sh", "-c", DEAF, &up])?.end()?;
+        let (code, _, said) = Running::launch(&jail, &["--init", "--grace=0", "node", "sh", "-c", DEAF, &up])?.end()?;
         assert_eq!((code, said.contains("within 0 ms")), (6, true), "{role:?}: {said}");
     }
     Ok(())
@@ -132,7 +132,7 @@ fn what_is_left_may_be_stopped_in_another_session_or_below_another_process() -> 
             let script = format!("{start} sh -c \"$1\" \"$0\" >\"$2\" & {wait}; exit 5");
             let line = ["--init", "node", "sh", "-c", &script, &file, NEEDS_A_MOMENT, &up];
             let since = Instant::now();
-            let (code, _, said) = Running::start(&jail, &line)?.end()?;
+            let (code, _, said) = Running::launch(&jail, &line)?.end()?;
             assert_eq!((code, said.as_str()), (5, ""), "{role:?} {start}");
             assert!(start.contains("STOP") || std::path::Path::new(&file).exists(), "{role:?} {start}");
             assert!(since.elapsed() < Duration::from_secs(5), "{role:?} {start}: it was killed, not ended");
