@@ -21,11 +21,11 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Milliseconds until something is to be done.
-    pub(super) fn patience(&self) -> Option<u64> {
+    /// Milliseconds until something is to be done; never more than `longest`, if the clock should fail.
+    pub(super) fn patience(&self, longest: u64) -> Option<u64> {
         let held = self.held.map(|(_, until)| until);
         let next = held.into_iter().chain(self.kill_at).min()?;
-        Some(next.saturating_sub(sys::now()))
+        Some(next.saturating_sub(sys::now()).min(longest))
     }
 }
 

@@ -65,11 +65,12 @@ impl Supervisor {
     }
 
     fn until_the_command_ends(&mut self) -> u8 {
+        let longest = self.wanted.kill_after.unwrap_or(0).max(self.wanted.drain);
         loop {
             if let Reaped::TheCommand(code) = self.reap() {
                 return code;
             }
-            match sys::wait_for_signal(self.clock.patience()) {
+            match sys::wait_for_signal(self.clock.patience(longest)) {
                 Ok(received) => {
                     self.interruptions = 0;
                     self.receive(received);
@@ -118,7 +119,9 @@ impl Supervisor {
         const AT_ONCE: u32 = 16;
         const AT_MOST: u32 = 64;
         self.interruptions += 1;
-        if errno != Errno::EINTR && self.interruptions > AT_MOST {
+        // wait4 is told not to wait, so nothing can interrupt it.
+        let for_good = call == "wait4" || errno != Errno::EINTR;
+        if for_good && self.interruptions > AT_MOST {
             self.warn(format_args!("{call}: {errno}: the command can't be waited for, and is killed"));
             self.kill_all();
             sys::exit(FAILED);

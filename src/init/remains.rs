@@ -38,7 +38,7 @@ impl Supervisor {
         while !self.all_are_gone() {
             // Again each time that one has ended: its children are ours now, and they may have had more.
             self.signal_the_rest(Signal::KILL);
-            let left = until.saturating_sub(sys::now());
+            let left = until.saturating_sub(sys::now()).min(DYING);
             if left == 0 || sys::wait_for_signal(Some(left)) == Err(Errno::EAGAIN) {
                 return;
             }
@@ -52,7 +52,8 @@ impl Supervisor {
             if self.all_are_gone() {
                 return true;
             }
-            let left = until.saturating_sub(sys::now());
+            // A clock that says nothing must not make it longer.
+            let left = until.saturating_sub(sys::now()).min(patience);
             if left == 0 {
                 return false;
             }

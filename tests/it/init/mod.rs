@@ -1,6 +1,7 @@
 //! `--init`: the process that stays. Each promise as PID 1 of a namespace and below another process.
 
 mod ends;
+mod injection;
 mod nobody;
 mod options;
 mod signals;
@@ -16,7 +17,7 @@ use crate::harness::{Case, Outcome, Stop};
 use crate::jail::{Jail, programs};
 
 pub fn cases() -> Vec<Case> {
-    [signals::cases(), ends::cases(), nobody::cases(), options::cases(), terminal::cases()].concat()
+    [signals::cases(), ends::cases(), nobody::cases(), options::cases(), terminal::cases(), injection::cases()].concat()
 }
 
 /// How long anything may take that takes a moment.
