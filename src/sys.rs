@@ -7,6 +7,7 @@ mod arena;
 mod credentials;
 mod descriptors;
 mod files;
+mod memory;
 mod processes;
 mod signals;
 
@@ -14,6 +15,7 @@ use credentials::prctl;
 pub use credentials::*;
 pub use descriptors::*;
 pub use files::*;
+pub use memory::*;
 pub use processes::*;
 pub use signals::*;
 

@@ -8,7 +8,7 @@ use crate::signal::Signal;
 use crate::sys::{self, Received};
 
 /// What is to be done later; nothing, most of the time, and then no timer runs.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Clock {
     /// `--drain`: the signal that is held back, and until when.
     held: Option<(Signal, u64)>,

@@ -31,7 +31,8 @@ use terminal::Terminal;
 /// The exit code of a supervisor that can't go on.
 const FAILED: u8 = 125;
 
-/// PID 1, or the subreaper that stands for it.
+/// PID 1, or the subreaper that stands for it. It points to nothing: what was allocated before it began is given back.
+#[derive(Clone, Copy)]
 struct Supervisor {
     /// What was asked for.
     wanted: Init,

@@ -79,7 +79,7 @@ fn part(wanted: Init, plan: &mut Plan, acquired: &mut Acquired, held: &Held) -> 
                 gate.open(plan);
             }
             supervisor.settle(acquired);
-            supervisor.run()
+            sys::go_on_without_the_start(supervisor, Supervisor::run)
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::signal::Signal;
 use crate::sys;
 
 /// The controlling terminal, if there is one.
+#[derive(Clone, Copy)]
 pub(super) struct Terminal {
     /// It, among 0, 1, 2, or opened anew.
     fd: Option<RawFd>,
@@ -39,7 +40,7 @@ impl Terminal {
     pub(super) fn find() -> Self {
         let group = nix::unistd::getpgrp().as_raw();
         let mut found = Self { fd: None, group, at_once: false, stopped: None, asked: false };
-        let candidates = (0..=2).chain(std::iter::once_with(|| sys::open_terminal().unwrap_or(-1)));
+        let candidates = (0..=2).chain(std::iter::once_with(sys::open_terminal).flatten());
         let Some((fd, foreground)) = candidates.filter_map(|fd| Some((fd, sys::foreground(fd).ok()?))).next() else {
             return found;
         };

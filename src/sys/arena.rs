@@ -28,6 +28,12 @@ unsafe impl Sync for Memory {}
 #[global_allocator]
 static ARENA: Arena = Arena { used: AtomicUsize::new(0), memory: Memory(UnsafeCell::new([0; SIZE])) };
 
+/// Where its memory begins and ends.
+pub(super) fn extent() -> (usize, usize) {
+    let start = ARENA.base().addr();
+    (start, start + SIZE)
+}
+
 impl Arena {
     fn base(&self) -> *mut u8 {
         self.memory.0.get().cast()

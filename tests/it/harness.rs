@@ -48,6 +48,8 @@ pub enum Need {
     Systemd,
     /// strace, for system calls that fail.
     Strace,
+    /// Services to run: Node with npm, nginx, PostgreSQL.
+    Services,
     /// gosu and the other programs that are compared with.
     Peers,
 }
@@ -59,6 +61,7 @@ impl Need {
             Self::Container => "container",
             Self::Systemd => "systemd",
             Self::Strace => "strace",
+            Self::Services => "services",
             Self::Peers => "peers",
         }
     }

@@ -4,6 +4,7 @@ mod ends;
 mod injection;
 mod nobody;
 mod options;
+mod real;
 mod signals;
 mod terminal;
 
@@ -17,7 +18,8 @@ use crate::harness::{Case, Outcome, Stop};
 use crate::jail::{Jail, programs};
 
 pub fn cases() -> Vec<Case> {
-    [signals::cases(), ends::cases(), nobody::cases(), options::cases(), terminal::cases(), injection::cases()].concat()
+    [signals::cases(), ends::cases(), nobody::cases(), options::cases(), terminal::cases(), injection::cases(), real::cases()]
+        .concat()
 }
 
 /// How long anything may take that takes a moment.
