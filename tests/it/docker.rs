@@ -31,6 +31,9 @@ pub fn cases() -> Vec<Case> {
         a_closed_directory_takes_dac_read_search_as_well,
         its_pipes_and_its_terminal_belong_to_node,
         the_terminal_of_docker_exec_belongs_to_node,
+        with_init_no_process_is_root_and_docker_stop_ends_it_at_once,
+        with_init_docker_kill_sends_every_signal_on,
+        with_init_the_terminal_is_the_commands,
         the_exit_code_is_the_commands,
         mistakes_end_with_125_126_and_127,
     ]
@@ -271,6 +274,71 @@ fn the_terminal_of_docker_exec_belongs_to_node() -> Outcome {
     let line = ["exec", "-it", container.name(), "stepdown", "node", "sh", "-c", &script].map(str::to_owned);
     let ran = engine.on_a_terminal(&line)?;
     assert_eq!((ran.code, ran.stdout.contains("out\r\nerr\r\n1000\r\n")), (0, true), "{ran:?}");
+    Ok(())
+}
+
+/// stepdown's own words, in place of the image's.
+fn with_init(more: &[String]) -> Vec<String> {
+    [&["--entrypoint=stepdown".to_owned()], more].concat()
+}
+
+fn with_init_no_process_is_root_and_docker_stop_ends_it_at_once() -> Outcome {
+    let engine = Engine::running()?;
+    let volume = Volume::of(0)?;
+    let words = ["--listen", "80", "--chown", "/data", "--init", "node", "--", "node", "/app/server.js"];
+    let container = engine.start_with(&with_init(&[volume.option(), PRIVILEGED_PORTS.into()]), &words)?;
+    let answer = container.answer()?;
+    assert_eq!((answer["pid"] == 1, &answer["uid"]), (false, &1000.into()), "{answer}");
+    // From outside, and from inside: all but the one that looks.
+    assert_eq!(container.processes()?.iter().map(|process| process.name.as_str()).collect::<Vec<_>>(), ["stepdown", "node"]);
+    harmless(&container, 0)?;
+    volume.belongs_to(1000);
+    let inside = container.exec(&["sh", "-c", "for p in /proc/[0-9]*; do grep -H ^Uid $p/status; done"])?;
+    for pid in ["1", answer["pid"].to_string().as_str()] {
+        assert!(inside.contains(&format!("/proc/{pid}/status:Uid:\t1000\t1000\t1000\t1000\n")), "{inside}");
+    }
+    let asked = Instant::now();
+    assert_eq!(container.stop()?, 0);
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    Ok(())
+}
+
+fn with_init_docker_kill_sends_every_signal_on() -> Outcome {
+    let engine = Engine::running()?;
+    let signals = format!("--volume={}:/usr/local/bin/signals:ro", crate::jail::programs().signals.display());
+    let container = engine.start_with(&with_init(&[signals]), &["--init", "node", "signals"])?;
+    container.says("ready ")?;
+    for (signal, number) in [
+        ("HUP", 1),
+        ("INT", 2),
+        ("QUIT", 3),
+        ("ABRT", 6),
+        ("SEGV", 11),
+        ("USR1", 10),
+        ("WINCH", 28),
+        ("34", 34),
+        ("64", 64),
+        ("SIGRTMIN+3", 37),
+    ] {
+        container.signal(signal)?;
+        container.says(&format!("\n{number}\n"))?;
+    }
+    assert_eq!(container.stop()?, 0);
+    let container = engine.start_with(&with_init(&[]), &["--init", "node", "sleep", "60"])?;
+    assert_eq!(container.stop()?, 143);
+    Ok(())
+}
+
+fn with_init_the_terminal_is_the_commands() -> Outcome {
+    let engine = Engine::running()?;
+    // The fifth and the eighth field: the process group and the one in the foreground.
+    let script = format!(
+        "{BY_NAME} && read pid name state parent group session tty foreground rest </proc/self/stat && \
+         [ $group = $foreground ] && [ $group = $$ ] && echo in the foreground; exit 5"
+    );
+    let words = ["--init", "node", "bash", "-c", &script];
+    let ran = engine.on_a_terminal(&engine.run_line(&with_init(&["-it".into()]), &words))?;
+    assert_eq!((ran.code, ran.stdout.contains("out\r\nerr\r\nin the foreground\r\n")), (5, true), "{ran:?}");
     Ok(())
 }
 

@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case> {
         in_a_user_namespace_of_systemds_it_says_so,
         what_fails_is_the_units_exit_status,
         a_notify_service_is_the_command_itself,
+        under_init_the_supervisor_is_the_main_process_and_nobody,
         systemd_run_gives_the_command_its_pipes,
         the_examples_pass_systemd_analyze_verify,
         the_example_with_a_socket_unit_answers_on_port_80,
@@ -40,7 +41,7 @@ pub fn cases() -> Vec<Case> {
 const NODES: [u64; 3] = [4, 100, 1000];
 
 /// Units that run once, by what stands in [Service]; stdout and stderr go to files of the unit's name.
-const ONESHOTS: [(&str, &str); 23] = [
+const ONESHOTS: [(&str, &str); 24] = [
     (
         // The shell becomes the report, so that its pid is the command's.
         "handed",
@@ -73,12 +74,25 @@ const ONESHOTS: [(&str, &str); 23] = [
     ("missing", "ExecStart=stepdown node -- /no/such/command"),
     ("unusable", "ExecStart=stepdown node -- /etc/passwd"),
     ("own-code", "ExecStart=stepdown node -- /bin/sh -c 'exit 42'"),
+    ("init", "ExecStart=stepdown --init --listen 8086 node -- report"),
     ("notify", "ExecStart=stepdown node -- /bin/systemd-notify --ready\nType=notify"),
 ];
 
 /// The other units, as files.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 5] = [
     ("handed.socket", "[Socket]\nListenStream=8080\nListenStream=/run/handed.sock\nFileDescriptorName=web\nRemoveOnStop=yes\n"),
+    // SIGTERM goes to the main process alone, which is the supervisor.
+    (
+        "init-exec.service",
+        "[Service]\nType=exec\nKillMode=mixed\nStandardOutput=truncate:/out/init-exec.out\nExecStart=stepdown --init node -- \
+         /bin/sh -c 'trap \"echo stopped; exit 0\" TERM; echo started; while :; do sleep 60 & wait; done'\n",
+    ),
+    (
+        "init-notify.service",
+        "[Service]\nType=notify\nNotifyAccess=all\nKillMode=mixed\nTimeoutStartSec=20\nStandardOutput=truncate:/out/init-notify.out\n\
+         ExecStart=stepdown --init --rewrite TERM=USR1 --exit-as 138=0 node -- \
+         /bin/sh -c 'systemd-notify --ready; echo started; while :; do sleep 60; done'\n",
+    ),
     ("inetd.socket", "[Socket]\nListenStream=127.0.0.1:8085\nAccept=yes\n"),
     (
         "inetd@.service",
@@ -112,6 +126,15 @@ systemctl start $ONESHOTS
 results $ONESHOTS >/out/results
 ask 8085 >/out/inetd.out
 systemd-run --quiet --wait --pipe stepdown node -- report </dev/null 2>/out/run.err | cat >/out/run.out
+
+systemctl start init-exec.service init-notify.service
+for unit in init-exec init-notify; do
+    until grep -q started /out/$unit.out; do sleep 0.1; done
+    systemctl show --value --property=ActiveState $unit.service >/out/$unit.state
+    p=$(systemctl show --value --property=MainPID $unit.service); cat /proc/$p/comm /proc/$p/status >>/out/$unit.state
+done
+systemctl stop init-exec.service init-notify.service
+results init-exec.service init-notify.service >/out/init.results
 
 # Somebody else's, closed to all but its owner: what the example's CapabilityBoundingSet= has to be enough for.
 install -d -o daemon -m 700 /var/lib/app /var/lib/app/sub
@@ -432,6 +455,24 @@ fn what_fails_is_the_units_exit_status() -> Outcome {
 fn a_notify_service_is_the_command_itself() -> Outcome {
     // systemd believes READY=1 from the unit's main process alone.
     assert_eq!(boot()?.result("results", "notify")?, ("success".to_owned(), 0), "{:?}", boot()?.text("notify.err")?);
+    Ok(())
+}
+
+/// Type=exec and Type=notify: started, ready, stopped by one SIGTERM to the main process.
+fn under_init_the_supervisor_is_the_main_process_and_nobody() -> Outcome {
+    let booted = boot()?;
+    let report = booted.report("init")?;
+    report.is_exactly(1000, 1000, &NODES);
+    assert_eq!(report.variable("LISTEN_PID"), Some(report.number("pid").to_string()));
+    for (unit, out) in [("init-exec", "started\nstopped\n"), ("init-notify", "started\n")] {
+        let state = booted.text(&format!("{unit}.state"))?;
+        assert!(state.starts_with("active\nstepdown\n"), "{state}");
+        for line in ["Uid:\t1000\t1000\t1000\t1000", "CapPrm:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"] {
+            assert!(state.contains(line), "{unit}: {line} in {state}");
+        }
+        assert_eq!(booted.text(&format!("{unit}.out"))?, out, "{unit}");
+        assert_eq!(booted.result("init.results", unit)?, ("success".to_owned(), 0), "{unit}");
+    }
     Ok(())
 }
 

@@ -176,7 +176,12 @@ impl Engine {
 
     /// Starts the example, with the binary under test.
     pub fn start(self: &Arc<Self>, options: &[String]) -> Result<Container, Stop> {
-        let line = self.run_line(options, &[]);
+        self.start_with(options, &[])
+    }
+
+    /// Starts the example with another command.
+    pub fn start_with(self: &Arc<Self>, options: &[String], command: &[&str]) -> Result<Container, Stop> {
+        let line = self.run_line(options, command);
         let words = line.iter().map(String::as_str).map(|word| if word == "--rm" { "--detach" } else { word });
         self.started(&words.collect::<Vec<_>>())
     }
@@ -325,6 +330,31 @@ impl Container {
     pub fn stop(&self) -> Result<i32, Stop> {
         self.engine.must(&["stop", &self.id])?;
         Ok(self.engine.must(&["inspect", "--format={{.State.ExitCode}}", &self.id])?.trim().parse()?)
+    }
+
+    /// `docker kill -s SIGNAL`
+    pub fn signal(&self, signal: &str) -> Outcome {
+        self.engine.must(&["kill", "-s", signal, &self.id]).map(drop)
+    }
+
+    /// What it has written to stdout, once this is in it.
+    pub fn says(&self, what: &str) -> Result<String, Stop> {
+        let since = Instant::now();
+        loop {
+            let log = self.engine.must(&["logs", &self.id])?;
+            if log.contains(what) {
+                return Ok(log);
+            }
+            if since.elapsed() > PATIENCE {
+                return Err(Stop::Fail(format!("{what:?} is not in the log: {log:?}")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Runs a command in it, as root; its stdout.
+    pub fn exec(&self, command: &[&str]) -> Result<String, Stop> {
+        self.engine.must(&[&["exec", &self.id], command].concat())
     }
 
     /// Copies a file of it to a path out here.
