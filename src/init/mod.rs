@@ -3,11 +3,11 @@
 //!
 //! | | |
 //! |---|---|
-//! | signals are held from the start, the process forks | [`spawn`] |
-//! | signals are forwarded | [`forward`] |
-//! | the child stops and goes on, the terminal changes hands | [`terminal`] |
-//! | the command has ended, others have not | [`remains`] |
-//! | what is said about it | [`speech`] |
+//! | signals are held from the start, the process forks | `spawn` |
+//! | signals are forwarded | `forward` |
+//! | the child stops and goes on, the terminal changes hands | `terminal` |
+//! | the command has ended, others have not | `remains` |
+//! | what is said about it | `speech` |
 //!
 //! Everything is read in one place, [`Supervisor::until_the_command_ends`]: all signals are blocked, no handler is ever
 //! installed, and the kernel is asked for the next one. Nothing there allocates. What it reads of the command are signal
