@@ -58,6 +58,8 @@ pub struct Args {
     pub chown_policy: ChownPolicy,
     /// `--listen`, in order.
     pub listen: Vec<Listen>,
+    /// `--verbose`.
+    pub verbosity: Verbosity,
 }
 
 /// Whether this is the real thing.
@@ -69,6 +71,15 @@ pub enum Mode {
     Tell,
     /// Print the plan for programs.
     TellJson,
+}
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// What went wrong.
+    Quiet,
+    /// Each thing that went wrong.
+    Verbose,
 }
 
 /// Who switches.
@@ -148,7 +159,7 @@ enum Takes {
     PerhapsAFormat,
 }
 
-const OPTIONS: [(&str, Takes); 18] = [
+const OPTIONS: [(&str, Takes); 19] = [
     ("groups", Takes::OneValue),
     ("if-root", Takes::Nothing),
     ("mkdir", Takes::Values),
@@ -165,6 +176,7 @@ const OPTIONS: [(&str, Takes); 18] = [
     ("chdir", Takes::OneValue),
     ("umask", Takes::OneValue),
     ("dry-run", Takes::PerhapsAFormat),
+    ("verbose", Takes::Nothing),
     ("help", Takes::Nothing),
     ("version", Takes::Nothing),
 ];
@@ -293,6 +305,7 @@ impl Args {
             chown: Vec::new(),
             chown_policy: ChownPolicy::Always,
             listen: Vec::new(),
+            verbosity: Verbosity::Quiet,
         }
     }
 
@@ -306,6 +319,9 @@ impl Args {
         }
         if given("clear-env") {
             self.inherited_environment = InheritedEnvironment::Cleared;
+        }
+        if given("verbose") {
+            self.verbosity = Verbosity::Verbose;
         }
         self.read_identity(options)?;
         self.read_chores(options)?;

@@ -9,7 +9,7 @@ use caps::Capability;
 use crate::activation::{self, Inherited};
 use crate::address::Listen;
 use crate::capabilities::CapSet;
-use crate::cli::{Args, Chown, ChownPolicy, Demand, Mkdir, NewPrivileges, Switch};
+use crate::cli::{Args, Chown, ChownPolicy, Demand, Mkdir, NewPrivileges, Switch, Verbosity};
 use crate::descriptors::Nature;
 use crate::environment::{Environment, Home};
 use crate::failure::hinted;
@@ -36,6 +36,8 @@ pub struct Plan {
     pub chown: Vec<Chown>,
     /// `--chown-policy`.
     pub chown_policy: ChownPolicy,
+    /// `--verbose`.
+    pub verbosity: Verbosity,
     /// `--listen`.
     pub listen: Vec<Listen>,
     /// Sockets received.
@@ -120,6 +122,7 @@ impl Plan {
             mkdir: args.mkdir.clone(),
             chown: chown(args, role),
             chown_policy: args.chown_policy,
+            verbosity: args.verbosity,
             listen: args.listen.clone(),
             inherited: host.inherited.clone(),
             streams,

@@ -7,10 +7,12 @@ mod arena;
 mod credentials;
 mod descriptors;
 mod files;
+mod threads;
 
 pub use credentials::*;
 pub use descriptors::*;
 pub use files::*;
+pub use threads::*;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
