@@ -189,3 +189,52 @@ pub fn chown_at(directory: BorrowedFd<'_>, name: &CStr, uid: Uid, gid: Gid) -> R
     // SAFETY: numbers and a C string.
     Errno::result(unsafe { libc::fchownat(directory.as_raw_fd(), name.as_ptr(), uid.get(), gid.get(), flags) }).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &[u8], kind: u8) -> Vec<u8> {
+        let mut record = vec![0; 16];
+        let length = (19 + name.len() + 1).next_multiple_of(8);
+        record.extend_from_slice(&u16::try_from(length).unwrap().to_ne_bytes());
+        record.push(kind);
+        record.extend_from_slice(name);
+        record.resize(length, 0);
+        record
+    }
+
+    fn list(bytes: Vec<u8>) -> Entries {
+        Entries { filled: bytes.len(), buffer: bytes, at: 0 }
+    }
+
+    #[test]
+    fn entries_come_as_the_kernel_put_them_without_dot_and_dot_dot() {
+        let names: [(&[u8], u8); 5] =
+            [(b".", libc::DT_DIR), (b"a", libc::DT_REG), (b"..", libc::DT_DIR), (b"\xff\n", libc::DT_DIR), (&[b'x'; 255], 0)];
+        let mut entries = list(names.iter().flat_map(|&(name, kind)| record(name, kind)).collect());
+        let mut copied = Entries::default();
+        for (name, is_directory, is_last) in [(&b"a"[..], false, false), (b"\xff\n", true, false), (&[b'x'; 255], false, true)] {
+            let entry = entries.next().unwrap();
+            assert_eq!((entry.name.to_bytes(), entry.says_directory, entry.is_last), (name, is_directory, is_last));
+            assert_eq!(entry.alone().next().unwrap().name.to_bytes(), name);
+            copied.push(&entry);
+        }
+        assert!(entries.next().is_none());
+        let copies: Vec<_> = std::iter::from_fn(|| copied.next().map(|entry| entry.name.to_bytes().to_vec())).collect();
+        assert_eq!(copies, [b"a".to_vec(), b"\xff\n".to_vec(), vec![b'x'; 255]]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_file_system_says_reading_it_ends(bytes in proptest::collection::vec(0u8..40, 0..400)) {
+            let most = bytes.len();
+            let mut entries = list(bytes);
+            let mut count = 0;
+            while entries.next().is_some() {
+                count += 1;
+                assert!(count <= most);
+            }
+        }
+    }
+}
