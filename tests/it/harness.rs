@@ -37,7 +37,7 @@ pub fn outcome(result: Outcome) -> Result<Completion, Failed> {
     }
 }
 
-/// What a machine may lack. `STEPDOWN_TEST_REQUIRE` names those that must be there: `root,container,systemd`.
+/// What a machine may lack. `STEPDOWN_TEST_REQUIRE` names those that must be there: `root,container,filesystems`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// uid 0 with namespaces to make.
@@ -50,6 +50,8 @@ pub enum Need {
     Strace,
     /// gosu and the other programs that are compared with.
     Peers,
+    /// ext4, xfs and btrfs on loop devices, and mounts with mapped ids.
+    Filesystems,
 }
 
 impl Need {
@@ -60,6 +62,7 @@ impl Need {
             Self::Systemd => "systemd",
             Self::Strace => "strace",
             Self::Peers => "peers",
+            Self::Filesystems => "filesystems",
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Error;
 
 use crate::cli::Verbosity;
-use crate::failure::{Printable, warn};
+use crate::failure::Printable;
 use crate::sys;
 
 /// How long a run is silent.
@@ -79,7 +79,7 @@ impl Tally {
         }
         let error = error.context(path());
         if self.verbosity == Verbosity::Verbose {
-            warn(&format!("--chown: {error:#}"));
+            sys::write_stderr(&format!("stepdown: {}\n", Printable(&format!("{error:#}"))));
         }
         said.first.get_or_insert(error);
     }
