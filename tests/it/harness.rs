@@ -50,6 +50,8 @@ pub enum Need {
     Strace,
     /// gosu and the other programs that are compared with.
     Peers,
+    /// The Nodes and the frameworks of npm.
+    Node,
 }
 
 impl Need {
@@ -60,6 +62,7 @@ impl Need {
             Self::Systemd => "systemd",
             Self::Strace => "strace",
             Self::Peers => "peers",
+            Self::Node => "node",
         }
     }
 

@@ -13,6 +13,7 @@ mod docker;
 mod identity;
 mod injection;
 mod mistakes;
+mod node;
 mod peers;
 mod sockets;
 mod systemd;
@@ -22,7 +23,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let concerns: [(&str, Vec<harness::Case>); 10] = [
+    let concerns: [(&str, Vec<harness::Case>); 11] = [
         ("identity", identity::cases()),
         ("chores", chores::cases()),
         ("sockets", sockets::cases()),
@@ -33,6 +34,7 @@ fn main() {
         ("peers", peers::cases()),
         ("docker", docker::cases()),
         ("systemd", systemd::cases()),
+        ("node", node::cases()),
     ];
     let trials = concerns.into_iter().flat_map(|(concern, cases)| {
         let trial = move |(name, case): harness::Case| {
