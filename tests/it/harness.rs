@@ -52,6 +52,8 @@ pub enum Need {
     Peers,
     /// ext4, xfs and btrfs on loop devices, and mounts with mapped ids.
     Filesystems,
+    /// The Nodes and the frameworks of npm.
+    Node,
 }
 
 impl Need {
@@ -63,6 +65,7 @@ impl Need {
             Self::Strace => "strace",
             Self::Peers => "peers",
             Self::Filesystems => "filesystems",
+            Self::Node => "node",
         }
     }
 

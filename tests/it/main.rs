@@ -14,6 +14,7 @@ mod identity;
 mod injection;
 mod mistakes;
 mod ownership;
+mod node;
 mod peers;
 mod sockets;
 mod systemd;
@@ -26,7 +27,7 @@ fn main() {
         return;
     }
     let arguments = Arguments::from_args();
-    let concerns: [(&str, Vec<harness::Case>); 11] = [
+    let concerns: Vec<(&str, Vec<harness::Case>)> = vec![
         ("identity", identity::cases()),
         ("chores", chores::cases()),
         ("ownership", ownership::cases()),
@@ -38,6 +39,7 @@ fn main() {
         ("peers", peers::cases()),
         ("docker", docker::cases()),
         ("systemd", systemd::cases()),
+        ("node", node::cases()),
     ];
     let trials = concerns.into_iter().flat_map(|(concern, cases)| {
         let trial = move |(name, case): harness::Case| {
