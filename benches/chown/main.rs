@@ -27,7 +27,6 @@ mod table;
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::{env, fs, thread};
@@ -118,6 +117,9 @@ pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The bench itself, even after cargo has built another in its place.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
+
 // ---- what the bench starts itself for, so that its own memory stays small: a child's peak counts from its parent's
 
 fn part(words: &[String]) {
@@ -167,9 +169,4 @@ fn make(top: &str, held: &[usize], files: u64) {
             drop(File::create_new(&name).unwrap_or_else(|error| panic!("{name}: {error}")));
         }
     }
-}
-
-/// The bench itself.
-pub fn own_program() -> CString {
-    CString::new(env::current_exe().expect("/proc/self/exe").as_os_str().as_bytes()).expect("no null")
 }

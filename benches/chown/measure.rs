@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, ptr};
 
 use crate::place::{Kind, Place};
-use crate::{Cache, OWNER, Shape, State, Wanted, cores, own_program};
+use crate::{Cache, OWN_PROGRAM, OWNER, Shape, State, Wanted, cores};
 
 /// Everything about one situation.
 pub struct Cell {
@@ -64,7 +64,7 @@ pub fn all(wanted: &Wanted, work: &Path) -> Vec<Cell> {
 
 /// The first is stepdown, the last the floor on all cores.
 fn runners(tree: &str) -> Vec<Runner> {
-    let (owner, bench) = (format!("{OWNER}:{OWNER}"), own_program().into_string().expect("a path of text"));
+    let owner = format!("{OWNER}:{OWNER}");
     let runner = |name: &str, words: &[&str]| Runner {
         name: name.to_owned(),
         command: words.iter().map(|word| CString::new(*word).expect("no null")).collect(),
@@ -87,7 +87,7 @@ fn runners(tree: &str) -> Vec<Runner> {
     threads.dedup();
     runners.extend(threads.into_iter().map(|threads| {
         let name = if threads == 1 { "floor, 1 thread".to_owned() } else { format!("floor, {threads} threads") };
-        runner(&name, &[&bench, "part", "floor", tree, &threads.to_string()])
+        runner(&name, &[OWN_PROGRAM, "part", "floor", tree, &threads.to_string()])
     }));
     runners
 }
@@ -161,8 +161,8 @@ fn count(tree: &str) -> (u64, u64) {
 }
 
 fn part(words: &[&str]) -> String {
-    let program = env::current_exe().expect("/proc/self/exe");
-    let done = Command::new(program).arg("part").args(words).stderr(std::process::Stdio::inherit()).output().expect("the bench");
+    let done =
+        Command::new(OWN_PROGRAM).arg("part").args(words).stderr(std::process::Stdio::inherit()).output().expect("the bench");
     assert!(done.status.success(), "{words:?} failed");
     String::from_utf8(done.stdout).expect("text")
 }
