@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, RawFd};
 use anyhow::{Context, Error, bail};
 use nix::errno::Errno;
 
-use crate::activation::{self, Inherited};
+use crate::activation::{self, Inherited, Process};
 use crate::capabilities::CapSet;
 use crate::cli::{Args, NewPrivileges};
 use crate::failure::call;
@@ -59,7 +59,7 @@ impl Host {
         let named = descriptors::named_in(&args.command);
         let kept_open = args.keep_fds.iter().copied().filter(|&fd| sys::is_open(fd)).collect();
         let pid = sys::getpid().map_err(|errno| call("getpid", errno))?;
-        let inherited = activation::inherited(&environment, pid, sys::is_open);
+        let inherited = activation::inherited(&environment, &Process { pid, pidfd_id: sys::own_pidfd_id, is_open: sys::is_open });
         Ok(Self {
             passwd: read_file(c"/etc/passwd")?,
             group: if needs_groups(args) { read_file(c"/etc/group")? } else { Vec::new() },

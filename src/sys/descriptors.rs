@@ -33,6 +33,22 @@ pub fn is_anonymous_pipe(fd: RawFd) -> bool {
     unsafe { libc::fstatfs(fd, found.as_mut_ptr()) == 0 && found.assume_init().f_type as u32 == PIPEFS_MAGIC }
 }
 
+/// The number that tells this process from every other there has been since the machine was started: the inode
+/// of its pidfd. `None` where the kernel has none (before Linux 6.9) or a filter forbids the call.
+#[must_use]
+pub fn own_pidfd_id() -> Option<u64> {
+    const PIDFS_MAGIC: u32 = 0x5049_4446;
+    let mut found = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: numbers, and a buffer of the right size, integers all through; the descriptor is ours alone.
+    unsafe {
+        let fd = RawFd::try_from(libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0)).ok().filter(|&fd| fd >= 0)?;
+        let pidfd = OwnedFd::from_raw_fd(fd);
+        let known = libc::fstatfs(fd, found.as_mut_ptr()) == 0 && found.assume_init().f_type as u32 == PIDFS_MAGIC;
+        let id = fstat(pidfd.as_raw_fd()).ok()?.st_ino;
+        known.then_some(id)
+    }
+}
+
 /// Whether a descriptor is a terminal.
 #[must_use]
 pub fn is_terminal(fd: RawFd) -> bool {
