@@ -15,6 +15,7 @@ mod injection;
 mod mistakes;
 mod ownership;
 mod peers;
+mod secrets;
 mod sockets;
 mod systemd;
 mod telling;
@@ -26,11 +27,12 @@ fn main() {
         return;
     }
     let arguments = Arguments::from_args();
-    let concerns: [(&str, Vec<harness::Case>); 11] = [
+    let concerns: [(&str, Vec<harness::Case>); 12] = [
         ("identity", identity::cases()),
         ("chores", chores::cases()),
         ("ownership", ownership::cases()),
         ("sockets", sockets::cases()),
+        ("secrets", secrets::cases()),
         ("command", command::cases()),
         ("telling", telling::cases()),
         ("mistakes", mistakes::cases()),

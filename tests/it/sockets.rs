@@ -1,5 +1,7 @@
 //! `--listen`, and sockets received from a service manager.
 
+mod options;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +12,7 @@ use crate::harness::{Case, Need, Outcome};
 use crate::jail::{Jail, owner};
 
 pub fn cases() -> Vec<Case> {
-    cases![
+    let mut all = cases![
         a_port_alone_serves_both_families_and_is_handed_on_from_3,
         addresses_of_one_family_and_datagrams,
         without_ipv6_a_port_alone_is_ipv4,
@@ -23,7 +25,9 @@ pub fn cases() -> Vec<Case> {
         listen_variables_that_are_not_for_us_are_dropped,
         where_the_kernel_knows_no_pidfd_listen_pid_decides,
         the_directory_a_socket_is_bound_from_is_not_the_commands,
-    ]
+    ];
+    all.extend(options::cases());
+    all
 }
 
 /// Serves one connection on each descriptor it was handed, in order.
