@@ -1,5 +1,9 @@
 //! The command line as typed. The only file that knows clap; it looks nothing up.
 
+mod files;
+
+pub use files::{Access, Files, Open, Secret};
+
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,7 +14,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::address::Listen;
 use crate::capabilities::CapSet;
-use crate::failure::hinted;
+use crate::failure::{ALIKE, hinted, likeness};
+use crate::ids::octal;
 use crate::userspec::{Part, UserSpec};
 
 /// What to do.
@@ -58,6 +63,8 @@ pub struct Args {
     pub chown_policy: ChownPolicy,
     /// `--listen`, in order.
     pub listen: Vec<Listen>,
+    /// `--secret` and `--open`.
+    pub files: Files,
     /// `--verbose`.
     pub verbosity: Verbosity,
 }
@@ -159,7 +166,7 @@ enum Takes {
     PerhapsAFormat,
 }
 
-const OPTIONS: [(&str, Takes); 19] = [
+const OPTIONS: [(&str, Takes); 21] = [
     ("groups", Takes::OneValue),
     ("if-root", Takes::Nothing),
     ("mkdir", Takes::Values),
@@ -167,6 +174,8 @@ const OPTIONS: [(&str, Takes); 19] = [
     ("chown-if-possible", Takes::Values),
     ("chown-policy", Takes::OneValue),
     ("listen", Takes::Values),
+    ("secret", Takes::Values),
+    ("open", Takes::Values),
     ("keep-cap", Takes::Values),
     ("allow-new-privs", Takes::Nothing),
     ("keep-fd", Takes::Values),
@@ -273,7 +282,9 @@ fn explain(error: &clap::Error) -> Error {
     match error.kind() {
         ErrorKind::UnknownArgument => {
             let near = context(ContextKind::SuggestedArg);
-            let hint = if near.is_empty() { "see stepdown --help".to_owned() } else { format!("did you mean {near}?") };
+            // clap takes what is less alike for a neighbour, too.
+            let alike = likeness(typed.trim_start_matches('-'), near.trim_start_matches('-')) > ALIKE;
+            let hint = if !alike { "see stepdown --help".to_owned() } else { format!("did you mean {near}?") };
             hinted(format!("unknown option {typed}"), hint)
         }
         ErrorKind::ArgumentConflict => anyhow!("{option} is given twice"),
@@ -305,6 +316,7 @@ impl Args {
             chown: Vec::new(),
             chown_policy: ChownPolicy::Always,
             listen: Vec::new(),
+            files: Files::default(),
             verbosity: Verbosity::Quiet,
         }
     }
@@ -325,6 +337,7 @@ impl Args {
         }
         self.read_identity(options)?;
         self.read_chores(options)?;
+        self.files = Files::read(options)?;
         self.read_what_the_command_gets(options)
     }
 
@@ -355,7 +368,7 @@ impl Args {
         self.mkdir = many(options, "mkdir").map(Mkdir::parse).collect::<Result<_, _>>()?;
         self.listen = many(options, "listen").map(|typed| Listen::parse(text("listen", typed)?)).collect::<Result<_, _>>()?;
         for (index, listen) in self.listen.iter().enumerate() {
-            if self.listen.iter().take(index).any(|earlier| (earlier.kind, &earlier.address) == (listen.kind, &listen.address)) {
+            if self.listen.iter().take(index).any(|earlier| earlier.collides_with(listen)) {
                 bail!("--listen {listen}: the address is given twice");
             }
         }
@@ -437,11 +450,6 @@ fn path(option: &str, typed: &OsStr) -> Result<CString, Error> {
         bail!("--{option}: the path is empty");
     }
     Ok(CString::new(typed.as_bytes())?)
-}
-
-fn octal(typed: &str, most: u32) -> Option<u32> {
-    let digits = !typed.is_empty() && typed.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    u32::from_str_radix(typed, 8).ok().filter(|&mode| digits && mode <= most)
 }
 
 fn assignment(typed: &OsString) -> Result<CString, Error> {

@@ -66,7 +66,7 @@ pub fn run(start: Start) -> Result<(), Failure> {
     credentials::drop(&plan).at(Stage::Drop)?;
     place(&args).at(Stage::Drop)?;
     let dropped = proof::prove(&plan).at(Stage::Proof)?;
-    Err(exec::exec(dropped, &plan, acquired.sockets))
+    Err(exec::exec(dropped, &plan, acquired))
 }
 
 /// Directory and umask, as the target: where it may not go, the command does not start.

@@ -13,9 +13,10 @@ mod docker;
 mod identity;
 mod injection;
 mod mistakes;
-mod ownership;
 mod node;
+mod ownership;
 mod peers;
+mod secrets;
 mod sockets;
 mod systemd;
 mod telling;
@@ -32,6 +33,7 @@ fn main() {
         ("chores", chores::cases()),
         ("ownership", ownership::cases()),
         ("sockets", sockets::cases()),
+        ("secrets", secrets::cases()),
         ("command", command::cases()),
         ("telling", telling::cases()),
         ("mistakes", mistakes::cases()),

@@ -1,0 +1,76 @@
+//! Files that are memory: memfd_create(2), and what is written into them.
+
+use std::ffi::{CStr, c_int, c_uint};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+use super::Result;
+
+/// A memfd that can be sealed and, where the kernel has that (Linux 6.3), never be executed. O_CLOEXEC.
+pub fn sealable_memfd(name: &CStr) -> Result<OwnedFd> {
+    let create = |flags: c_uint| -> Result<OwnedFd> {
+        // SAFETY: a C string and flags; a descriptor that is returned is ours alone.
+        unsafe {
+            let fd = Errno::result(libc::syscall(libc::SYS_memfd_create, name.as_ptr(), flags))?;
+            Ok(OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(|_| Errno::EBADF)?))
+        }
+    };
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    match create(flags | libc::MFD_NOEXEC_SEAL) {
+        Err(Errno::EINVAL) => create(flags),
+        other => other,
+    }
+}
+
+/// Seals a memfd for good: neither its content nor its size nor the seals change again. Read back.
+pub fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
+    const SEALS: c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
+    // SAFETY: numbers.
+    unsafe {
+        Errno::result(libc::fcntl(memfd.as_raw_fd(), libc::F_ADD_SEALS, SEALS))?;
+        let found = Errno::result(libc::fcntl(memfd.as_raw_fd(), libc::F_GET_SEALS))?;
+        if found & SEALS == SEALS { Ok(()) } else { Err(Errno::EPERM) }
+    }
+}
+
+/// Copies from where one file is read to where the other is written, until its end or `most` bytes and little more.
+/// Returns how many; where it fails, the name of the call too. sendfile(2) can't read every
+/// file (FUSE, 9p), so the bytes pass through a page of ours, which is wiped.
+pub fn pour(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: u64) -> std::result::Result<u64, (&'static str, Errno)> {
+    let mut page = [0u8; 4096];
+    let poured = pour_by(&mut page, from, to, most);
+    for byte in &mut page {
+        // SAFETY: a byte of ours. Volatile, or it would be left out because nobody reads it.
+        unsafe { std::ptr::write_volatile(byte, 0) };
+    }
+    poured
+}
+
+fn pour_by(
+    page: &mut [u8],
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    most: u64,
+) -> std::result::Result<u64, (&'static str, Errno)> {
+    let mut total = 0;
+    while total < most {
+        let filled = match nix::unistd::read(from, page) {
+            Ok(0) => break,
+            Ok(filled) => filled,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(("read", errno)),
+        };
+        let mut rest = page.get(..filled).unwrap_or_default();
+        while !rest.is_empty() {
+            match nix::unistd::write(to, rest) {
+                Ok(0) => return Err(("write(memfd)", Errno::ENOSPC)),
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(("write(memfd)", errno)),
+            }
+        }
+        total += filled as u64;
+    }
+    Ok(total)
+}
