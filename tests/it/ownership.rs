@@ -13,6 +13,7 @@ mod rules;
 mod size;
 mod threads;
 mod tree;
+mod victims;
 
 use crate::harness::Case;
 

@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
         a_directory_that_cant_be_opened_leaves_all_above_wrong,
         a_directory_that_cant_be_read_leaves_all_above_wrong,
         many_failures_are_all_counted,
+        many_failures_of_several_threads_are_all_counted,
     ]
 }
 
@@ -24,8 +25,13 @@ fn grow(top: &Path) {
     build(top, 3, 1);
 }
 
+/// So much that a walk takes more than one thread: 340 directories and 1364 files, and the top.
+fn grow_large(top: &Path) {
+    build(top, 4, 4);
+}
+
 /// Runs `--chown` on a fresh tree, while strace tampers with a kind of call.
-fn tampered(call: &str, what: &str) -> Result<(Jail, Ran), Stop> {
+fn tampered(grow: fn(&Path), call: &str, what: &str) -> Result<(Jail, Ran), Stop> {
     Need::Strace.programs(&["strace"])?;
     // env, so that the same jail can be run without strace as well.
     let jail = Jail::new()?.instead(Path::new("env"));
@@ -57,7 +63,7 @@ fn told(ran: &Ran) -> Option<(usize, PathBuf)> {
 fn each_fails(call: &str, error: &str, calls: usize, judge: fn(&Path, usize, &Path)) -> Outcome {
     let mut hits = 0;
     for when in 1..=calls {
-        let (jail, ran) = tampered(call, &format!("error={error}:when={when}"))?;
+        let (jail, ran) = tampered(grow, call, &format!("error={error}:when={when}"))?;
         let tree = jail.work().join("d");
         assert_can_be_redone(&tree);
         match (ran.code, told(&ran)) {
@@ -106,14 +112,22 @@ fn a_directory_that_cant_be_read_leaves_all_above_wrong() -> Outcome {
 }
 
 fn many_failures_are_all_counted() -> Outcome {
-    for what in ["error=EPERM:when=1+2", "error=EPERM:when=3+3", "error=EPERM"] {
-        let (jail, ran) = tampered("fchownat", what)?;
+    all_are_counted(grow, ENTRIES)
+}
+
+fn many_failures_of_several_threads_are_all_counted() -> Outcome {
+    all_are_counted(grow_large, 1705)
+}
+
+fn all_are_counted(grow: fn(&Path), entries: usize) -> Outcome {
+    for what in ["error=EPERM:when=1+2", "error=EPERM:when=3+7", "error=EPERM"] {
+        let (jail, ran) = tampered(grow, "fchownat", what)?;
         let tree = jail.work().join("d");
         assert_can_be_redone(&tree);
         let failed = failures(&tree);
         let (count, first) = told(&ran).unwrap_or_else(|| panic!("{what}: {ran:?}"));
         assert_eq!((ran.code, count), (125, failed.len()), "{what}: {ran:?}");
-        assert!(failed.contains(&first) && ran.stderr.contains(&format!(" of {ENTRIES} entries ")), "{what}: {ran:?}");
+        assert!(failed.contains(&first) && ran.stderr.contains(&format!(" of {entries} entries ")), "{what}: {ran:?}");
         assert!(ran.stderr.contains("hint: "), "{ran:?}");
     }
     Ok(())

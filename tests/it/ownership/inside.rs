@@ -102,11 +102,12 @@ impl Place {
         Ran::of(self.command(&["timeout", "60"], options, tree).output().expect("stepdown"))
     }
 
-    /// Runs it, and expects that all went well and nothing was said.
+    /// Runs it, and expects that all went well, and that nothing was said but how long it took on a busy machine.
     #[track_caller]
     pub fn owns(&self, options: &[&str], tree: &Path) {
         let ran = self.chown(options, tree);
-        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+        let quiet = ran.stderr.is_empty() || ran.stderr.lines().count() == 1 && ran.stderr.contains(" entries looked at, ");
+        assert!(ran.code == 0 && quiet, "{ran:?}");
     }
 
     /// This program in another part, as another user.

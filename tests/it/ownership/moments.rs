@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::unistd::{Uid, setfsuid};
 
-use super::attack::Victims;
 use super::inside::{Part, Place, inside};
 use super::kernel;
 use super::tree::{look, wrong};
+use super::victims::Victims;
 use crate::harness::{Case, Need, Outcome};
 use crate::jail::Jail;
 use crate::{cases, parts};
@@ -30,6 +30,7 @@ pub fn cases() -> Vec<Case> {
         a_mount_that_comes_into_the_tree_at_any_moment_is_not_entered,
         what_is_removed_at_any_moment_is_no_error,
         a_hard_link_that_comes_or_goes_at_any_moment_changes_no_file_outside,
+        what_another_walk_makes_the_targets_at_any_moment_can_be_swapped_and_changes_nothing_else,
     ]
 }
 
@@ -67,7 +68,8 @@ fn a_directory_moved_out_at_any_moment_is_no_way_out() -> Outcome {
 
 fn a_deep_directory_moved_out_at_any_moment_is_no_way_up() -> Outcome {
     // Deeper than the walk holds directories open: it has to find its way back up.
-    at_each_moment("", "60", &["out a", "out a/b/a/b/a/b"])
+    let deep = format!("out a/b{}", "/a/b".repeat(14));
+    at_each_moment("", "60", &["out a/b/a/b", &deep])
 }
 
 fn a_mount_that_comes_into_the_tree_at_any_moment_is_not_entered() -> Outcome {
@@ -81,27 +83,42 @@ fn what_is_removed_at_any_moment_is_no_error() -> Outcome {
 
 fn a_hard_link_that_comes_or_goes_at_any_moment_changes_no_file_outside() -> Outcome {
     // Without /proc, links are as good as unprotected; those to what everybody may write are not protected in fact.
-    at_each_moment("mount -t tmpfs none /proc", "1", &["hard f", "hard a/b/f", "unhard h", "exchange h f"])
+    at_each_moment("mount -t tmpfs none /proc", "1", &["hard f", "hard a/b/f", "unhard h", "over f h", "exchange h f"])
+}
+
+/// The depth of a tree that is root's alone to begin with. At the moment in question another start of the same service
+/// makes all of it the target's, whose process is running by then.
+const ROOTS_ALONE: &str = "1 root's alone";
+
+fn what_another_walk_makes_the_targets_at_any_moment_can_be_swapped_and_changes_nothing_else() -> Outcome {
+    let bound = "mkdir -p $W/m/victims/bound/below $W/m/park/x/bound; mount --bind $W/m/victims/bound $W/m/park/x/bound";
+    let swaps =
+        ["link a", "link a/b", "link f", "link a/b/f", "exchange a f", "exchange a/b a/f", "out a", "out a/b", "mount a/b"];
+    at_each_moment(bound, ROOTS_ALONE, &swaps)
 }
 
 /// Tries each swap at each moment.
 fn moments(place: &Place) {
     let (depth, swaps) = place.words.split_first().expect("a depth");
-    let depth = depth.parse().expect("a number");
+    let mode = if depth == ROOTS_ALONE { 0o755 } else { 0o777 };
+    let depth = depth.split(' ').next().and_then(|depth| depth.parse().ok()).expect("a number");
     let victims = Victims::new(place);
     let park = place.at("m/park");
     let mut all = Vec::new();
     for swap in swaps {
         let words: Vec<&str> = swap.split(' ').collect();
         let hard = words.contains(&"h");
-        renew(place, depth, hard);
+        renew(place, depth, mode, hard);
         let (mut stopped, mut refused) = (0, 0);
         for (call, when) in calls_of_the_walk(place) {
-            renew(place, depth, hard);
+            renew(place, depth, mode, hard);
             let told = format!("{swap} after {call} {when}");
             let mut swapped = false;
             let status = stop_after(place, call, when, || {
                 if !std::mem::replace(&mut swapped, true) {
+                    if mode == 0o755 {
+                        place.owns(&[], &tree(place));
+                    }
                     as_target(|| make(place, &words));
                 }
             });
@@ -130,8 +147,8 @@ fn tree(place: &Place) -> std::path::PathBuf {
     place.at("m/home/tree")
 }
 
-/// A tree as new: root's, in which everybody may do everything. `a/b` repeats itself as deep as is said.
-fn renew(place: &Place, depth: usize, hard: bool) {
+/// A tree as new: root's, with the mode that decides who may do what in it. `a/b` repeats itself as deep as is said.
+fn renew(place: &Place, depth: usize, mode: u32, hard: bool) {
     let tree = tree(place);
     for path in [tree.clone(), place.at("m/out/moved"), place.at("m/park/away")] {
         match fs::symlink_metadata(&path) {
@@ -153,7 +170,7 @@ fn renew(place: &Place, depth: usize, hard: bool) {
         }
     }
     for path in look(&tree).keys() {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("chmod");
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
     }
     if hard {
         fs::hard_link(place.at("m/victims/shared"), tree.join("h")).expect("a link");
@@ -184,6 +201,7 @@ fn make(place: &Place, words: &[&str]) {
             symlink(place.at("m/victims").join(words[1]), &name).expect("a link");
         }
         "exchange" => exchange(&name, &at(words[2]), true),
+        "over" => fs::rename(&name, at(words[2])).expect("rename"),
         "out" => fs::rename(&name, place.at("m/out/moved")).expect("rename"),
         "mount" => exchange(&name, &place.at("m/park/x"), true),
         "remove" if name.is_dir() => fs::remove_dir_all(&name).expect("remove"),

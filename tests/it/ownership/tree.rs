@@ -54,9 +54,10 @@ pub fn assert_can_be_redone(top: &Path) {
 
 /// What is wrong and has nothing wrong below it: each of these is a failure of its own, all others follow.
 pub fn failures(top: &Path) -> Vec<PathBuf> {
+    // Sorted by name after name: what is below a path comes right after it.
     let wrong = wrong(top);
-    let above = |path: &PathBuf| wrong.iter().any(|other| other != path && other.starts_with(path));
-    wrong.iter().filter(|path| !above(path)).cloned().collect()
+    let below = |at: usize| wrong.get(at + 1).is_some_and(|next| next.starts_with(&wrong[at]));
+    (0..wrong.len()).filter(|&at| !below(at)).map(|at| wrong[at].clone()).collect()
 }
 
 /// Makes directories `width` wide and `depth` deep, with as many files in each, all root's.
