@@ -1,10 +1,12 @@
 //! Who has an address that is in use, where /proc tells. Looked for only when the run has failed already.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::{Address, Kind, Listen};
+use crate::sys;
 
 /// As much as is read of a table, and as many descriptors as are looked at: an error message is not worth more.
 const TABLE_MAX: u64 = 4 << 20;
@@ -102,8 +104,10 @@ fn named(pid: u32) -> String {
 
 fn read(path: &str, most: u64) -> String {
     let mut bytes = Vec::new();
-    // What can't be read tells nothing.
-    let _ = File::open(path).map(|file| file.take(most).read_to_end(&mut bytes));
+    // What can't be read tells nothing. Where /proc is not mounted an image may have a FIFO there, which never opens.
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let opened = CString::new(path).ok().and_then(|path| sys::open_at_following(nix::fcntl::AT_FDCWD, &path, flags).ok());
+    let _ = opened.map(|file| File::from(file).take(most).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
