@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::cases;
+use crate::docker;
 use crate::harness::{self, Case, Need, Outcome, Stop};
 use crate::jail::{self, Jail, Ran};
 use crate::report::Report;
@@ -33,6 +34,7 @@ pub fn cases() -> Vec<Case> {
         the_examples_pass_systemd_analyze_verify,
         the_example_with_a_socket_unit_answers_on_port_80,
         the_example_that_listens_itself_answers_on_port_80,
+        the_https_example_answers_on_443_with_roots_key,
     ]
 }
 
@@ -106,7 +108,7 @@ ask() ( exec 5<>/dev/tcp/127.0.0.1/$1 && printf 'GET / HTTP/1.0\r\nHost: localho
 results() { systemctl show --property=Id,Result,ExecMainStatus "$@"; }
 state() { p=$(systemctl show --value --property=MainPID $1); tr '\0' '\n' </proc/$p/cmdline; cat /proc/$p/status; find /var/lib/app -exec stat -c '%n %u:%g %a' {} +; }
 
-systemd-analyze verify --man=no /etc/systemd/system/app*.s* >/out/verify 2>&1; echo "exit code $?" >>/out/verify
+systemd-analyze verify --man=no /etc/systemd/system/{app,https}*.s* >/out/verify 2>&1; echo "exit code $?" >>/out/verify
 systemctl start handed.socket inetd.socket
 systemctl start $ONESHOTS
 results $ONESHOTS >/out/results
@@ -128,6 +130,14 @@ for i in {1..100}; do ask 80 >/out/app-listen.http && break; sleep 0.1; done
 state app-listen.service >/out/app-listen.state
 systemctl stop app-listen.service
 results app-listen.service >/out/app-listen.results
+# The smallest Debian has no such file.
+echo 127.0.0.1 localhost >/etc/hosts
+systemctl start https.service
+for i in {1..50}; do NODE_EXTRA_CA_CERTS=/etc/https/fullchain.pem node -e "
+    fetch('http://localhost/').then((response) => response.text()).then(console.log)" >/out/https.http && break; sleep 0.1; done
+stat -c '%a %u' /etc/https/privkey.pem >/out/https.key
+systemctl stop https.service
+results https.service >/out/https.results
 journalctl --no-pager --output=cat >/out/journal 2>&1
 systemctl exit 0
 "#;
@@ -189,7 +199,7 @@ impl Booted {
 fn boot() -> Result<&'static Booted, Stop> {
     static BOOTED: OnceLock<Result<Booted, String>> = OnceLock::new();
     harness::root()?;
-    Need::Systemd.programs(&["systemd-nspawn", "mmdebstrap", "flock", "timeout"])?;
+    Need::Systemd.programs(&["systemd-nspawn", "mmdebstrap", "flock", "timeout", "openssl"])?;
     match BOOTED.get_or_init(|| root().and_then(|root| run(&root))) {
         Ok(booted) => Ok(booted),
         Err(why) => Err(Need::Systemd.missing(why)),
@@ -216,10 +226,12 @@ fn run(root: &Path) -> Result<Booted, String> {
     let said = |error: std::io::Error| error.to_string();
     let directory = jail::open_directory();
     let at = |name: &str| directory.path().join(name);
-    for name in ["units", "out", "app"] {
+    for name in ["units", "out", "app", "https", "tls"] {
         fs::create_dir(at(name)).map_err(said)?;
     }
     furnish(&at("units"), &at("app")).map_err(said)?;
+    fs::copy(source("examples/node/https/server.js"), at("https").join("server.js")).map_err(said)?;
+    docker::certificate(&at("tls")).map_err(|_| "openssl makes no certificate")?;
     let bind = |option: &str, from: &Path, to: &str| format!("--{option}={}:{to}", from.display());
     let programs = jail::programs();
     // The lock: with --keep-unit every container here is in the same cgroups, so one is booted at a time. The
@@ -233,6 +245,9 @@ fn run(root: &Path) -> Result<Booted, String> {
         .arg(bind("bind-ro", &programs.report, "/usr/local/bin/report"))
         .arg(bind("bind-ro", &at("units"), "/etc/systemd/system"))
         .arg(bind("bind-ro", &at("app"), "/srv/app"))
+        .arg(bind("bind-ro", &at("https"), "/srv/https"))
+        .arg(bind("bind-ro", &at("tls"), "/etc/https"))
+        .arg(bind("bind-ro", &source("examples/node/listen-fds.cjs"), "/usr/local/lib/listen-fds.cjs"))
         .arg(bind("bind", &at("out"), "/out"))
         .args(["--boot", "systemd.unit=probe.service"])
         .stdin(std::process::Stdio::null())
@@ -263,7 +278,7 @@ fn furnish(units: &Path, app: &Path) -> std::io::Result<()> {
     for (name, unit) in FILES {
         fs::write(units.join(name), unit)?;
     }
-    for name in ["app.service", "app.socket", "app-listen.service"] {
+    for name in ["app.service", "app.socket", "app-listen.service", "https.service"] {
         fs::copy(source("examples/systemd").join(name), units.join(name))?;
     }
     let names: Vec<String> = ONESHOTS.iter().map(|(name, _)| format!("{name}.service")).collect();
@@ -479,4 +494,18 @@ fn the_example_with_a_socket_unit_answers_on_port_80() -> Outcome {
 
 fn the_example_that_listens_itself_answers_on_port_80() -> Outcome {
     answers_as_node("app-listen")
+}
+
+fn the_https_example_answers_on_443_with_roots_key() -> Outcome {
+    let booted = boot()?;
+    let journal = booted.text("journal")?;
+    let answer: serde_json::Value = serde_json::from_str(booted.text("https.http")?)
+        .map_err(|error| Stop::Fail(format!("{error}: {:?} {journal}", booted.files.get("probe.log"))))?;
+    assert_eq!((&answer["uid"], &answer["groups"]), (&1000.into(), &serde_json::json!([4, 100, 1000])), "{answer}");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(answer[set], "0000000000000000", "{answer}");
+    }
+    assert_eq!((&answer["NoNewPrivs"], booted.text("https.key")?), (&"1".into(), "400 0\n"));
+    assert_eq!(booted.result("https.results", "https")?.0, "success", "{journal}");
+    Ok(())
 }
