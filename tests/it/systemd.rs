@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use boot::boot;
 
 use crate::cases;
-use crate::harness::{Case, Need, Outcome};
+use crate::harness::{Case, Need, Outcome, Stop};
 use crate::jail::Jail;
 use crate::report::Report;
 
@@ -37,6 +37,7 @@ pub fn cases() -> Vec<Case> {
         the_examples_pass_systemd_analyze_verify,
         the_example_with_a_socket_unit_answers_on_port_80,
         the_example_that_listens_itself_answers_on_port_80,
+        the_https_example_answers_on_443_with_roots_key,
     ]
 }
 
@@ -278,4 +279,18 @@ fn the_example_with_a_socket_unit_answers_on_port_80() -> Outcome {
 
 fn the_example_that_listens_itself_answers_on_port_80() -> Outcome {
     answers_as_node("app-listen")
+}
+
+fn the_https_example_answers_on_443_with_roots_key() -> Outcome {
+    let booted = boot()?;
+    let journal = booted.text("journal")?;
+    let answer: serde_json::Value = serde_json::from_str(booted.text("https.http")?)
+        .map_err(|error| Stop::Fail(format!("{error}: {:?} {journal}", booted.files.get("probe.log"))))?;
+    assert_eq!((&answer["uid"], &answer["groups"]), (&1000.into(), &serde_json::json!([4, 100, 1000])), "{answer}");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(answer[set], "0000000000000000", "{answer}");
+    }
+    assert_eq!((&answer["NoNewPrivs"], booted.text("https.key")?), (&"1".into(), "400 0\n"));
+    assert_eq!(booted.result("https.results", "https")?.0, "success", "{journal}");
+    Ok(())
 }

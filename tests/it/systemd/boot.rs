@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use super::units::{FILES, ONESHOTS, PROBE, PROBE_UNIT, READY, SERVER};
+use crate::docker;
 use crate::harness::{self, Need, Outcome, Stop};
 use crate::jail::{self, Ran};
 use crate::report::Report;
@@ -14,7 +15,7 @@ use crate::report::Report;
 /// What a boot left behind.
 pub struct Booted {
     /// What the units wrote, by the files' names.
-    files: BTreeMap<String, String>,
+    pub files: BTreeMap<String, String>,
     /// How the container ended.
     ran: Ran,
 }
@@ -62,7 +63,7 @@ impl Booted {
 pub fn boot() -> Result<&'static Booted, Stop> {
     static BOOTED: OnceLock<Result<Booted, String>> = OnceLock::new();
     harness::root()?;
-    Need::Systemd.programs(&["systemd-nspawn", "mmdebstrap", "flock", "timeout"])?;
+    Need::Systemd.programs(&["systemd-nspawn", "mmdebstrap", "flock", "timeout", "openssl"])?;
     match BOOTED.get_or_init(|| root().and_then(|root| run(&root))) {
         Ok(booted) => Ok(booted),
         Err(why) => Err(Need::Systemd.missing(why)),
@@ -89,10 +90,12 @@ fn run(root: &Path) -> Result<Booted, String> {
     let said = |error: std::io::Error| error.to_string();
     let directory = jail::open_directory();
     let at = |name: &str| directory.path().join(name);
-    for name in ["units", "out", "app"] {
+    for name in ["units", "out", "app", "https", "tls"] {
         fs::create_dir(at(name)).map_err(said)?;
     }
     furnish(&at("units"), &at("app")).map_err(said)?;
+    fs::copy(source("examples/node/https/server.js"), at("https").join("server.js")).map_err(said)?;
+    docker::certificate(&at("tls")).map_err(|_| "openssl makes no certificate")?;
     let bind = |option: &str, from: &Path, to: &str| format!("--{option}={}:{to}", from.display());
     let programs = jail::programs();
     // The lock: with --keep-unit every container here is in the same cgroups, so one is booted at a time. The
@@ -106,6 +109,9 @@ fn run(root: &Path) -> Result<Booted, String> {
         .arg(bind("bind-ro", &programs.report, "/usr/local/bin/report"))
         .arg(bind("bind-ro", &at("units"), "/etc/systemd/system"))
         .arg(bind("bind-ro", &at("app"), "/srv/app"))
+        .arg(bind("bind-ro", &at("https"), "/srv/https"))
+        .arg(bind("bind-ro", &at("tls"), "/etc/https"))
+        .arg(bind("bind-ro", &source("examples/node/listen-fds.cjs"), "/usr/local/lib/listen-fds.cjs"))
         .arg(bind("bind", &at("out"), "/out"))
         .args(["--boot", "systemd.unit=probe.service"])
         .stdin(std::process::Stdio::null())
@@ -136,7 +142,7 @@ fn furnish(units: &Path, app: &Path) -> std::io::Result<()> {
     for (name, unit) in FILES {
         fs::write(units.join(name), unit)?;
     }
-    for name in ["app.service", "app.socket", "app-listen.service"] {
+    for name in ["app.service", "app.socket", "app-listen.service", "https.service"] {
         fs::copy(source("examples/systemd").join(name), units.join(name))?;
     }
     let names: Vec<String> = ONESHOTS.iter().map(|(name, _)| format!("{name}.service")).collect();

@@ -84,7 +84,7 @@ ask() ( exec 5<>/dev/tcp/127.0.0.1/$1 && printf 'GET / HTTP/1.0\r\nHost: localho
 results() { systemctl show --property=Id,Result,ExecMainStatus "$@"; }
 state() { p=$(systemctl show --value --property=MainPID $1); tr '\0' '\n' </proc/$p/cmdline; cat /proc/$p/status; find /var/lib/app -exec stat -c '%n %u:%g %a' {} +; }
 
-systemd-analyze verify --man=no /etc/systemd/system/app*.s* >/out/verify 2>&1; echo "exit code $?" >>/out/verify
+systemd-analyze verify --man=no /etc/systemd/system/{app,https}*.s* >/out/verify 2>&1; echo "exit code $?" >>/out/verify
 install -m 600 <(printf 'root:x') /etc/key
 systemctl start handed.socket inetd.socket
 systemctl start $ONESHOTS
@@ -112,6 +112,14 @@ for i in {1..100}; do ask 80 >/out/app-listen.http && break; sleep 0.1; done
 state app-listen.service >/out/app-listen.state
 systemctl stop app-listen.service
 results app-listen.service >/out/app-listen.results
+# The smallest Debian has no such file.
+echo 127.0.0.1 localhost >/etc/hosts
+systemctl start https.service
+for i in {1..50}; do NODE_EXTRA_CA_CERTS=/etc/https/fullchain.pem node -e "
+    fetch('http://localhost/').then((response) => response.text()).then(console.log)" >/out/https.http && break; sleep 0.1; done
+stat -c '%a %u' /etc/https/privkey.pem >/out/https.key
+systemctl stop https.service
+results https.service >/out/https.results
 journalctl --no-pager --output=cat >/out/journal 2>&1
 systemctl exit 0
 "#;
