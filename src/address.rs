@@ -1,5 +1,10 @@
-//! The addresses that `--listen` takes: `[NAME=]ADDR`, with ADDR as in systemd.socket(5)'s `ListenStream=`.
+//! The addresses that `--listen` takes: `[NAME=]ADDR[,OPTION...]`, with ADDR as in systemd.socket(5)'s `ListenStream=`.
 
+mod options;
+
+pub use options::{Choice, Families};
+
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::{Context, Error, anyhow, bail};
 
 use crate::failure::hinted;
+use crate::userspec::UserSpec;
 
 /// One `--listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +23,8 @@ pub struct Listen {
     pub kind: Kind,
     /// Where.
     pub address: Address,
+    /// The options, each kind at most once, and only those that such a socket can have.
+    pub choices: Vec<Choice>,
     /// As typed, for messages.
     pub typed: String,
 }
@@ -48,33 +56,66 @@ pub enum Address {
 /// sun_path of unix(7) holds 108 bytes, one of them the NUL byte before or behind the name.
 pub const UNIX_NAME_MAX: usize = 107;
 
+const ADDRESSES: &str =
+    "write [NAME=]ADDR, ADDR one of 80, 127.0.0.1:80, [::1]:80, /run/app.sock, @name, or udp: in front of these";
+
+/// What a descriptor without a name is called, as sd_listen_fds_with_names(3) has it.
+const UNNAMED: &str = "unknown";
+
 impl Listen {
     /// Reads the option's value.
     pub fn parse(typed: &str) -> Result<Self, Error> {
-        Self::read(typed).map_err(|why| {
-            hinted(
-                format!("--listen '{typed}': {why:#}"),
-                "write [NAME=]ADDR, ADDR one of 80, 127.0.0.1:80, [::1]:80, /run/app.sock, @name, or udp: in front of these",
-            )
-        })
+        let refused = |why: &Error, hint: &str| hinted(format!("--listen '{typed}': {why:#}"), hint);
+        let (front, options) = split_options(typed);
+        let (name, kind, address) = Self::read(&front).map_err(|why| refused(&why, ADDRESSES))?;
+        let choices = match options {
+            Some(options) => Choice::read_all(options, kind, &address).map_err(|why| refused(&why, options::HINT))?,
+            None => Vec::new(),
+        };
+        Ok(Self { name, kind, address, choices, typed: typed.to_owned() })
     }
 
-    fn read(typed: &str) -> Result<Self, Error> {
+    fn read(front: &str) -> Result<(String, Kind, Address), Error> {
         // An '=' in a path belongs to the path: a name has no '/', '@' or '['.
-        let (name, address) = match typed.split_once('=') {
+        let (name, address) = match front.split_once('=') {
             Some((name, address)) if !name.contains(['/', '@', '[']) => (valid_name(name)?, address),
-            _ => ("unknown", typed),
+            _ => (UNNAMED, front),
         };
         let (kind, address) = match address.strip_prefix("udp:") {
             Some(address) => (Kind::Datagram, address),
             None => (Kind::Stream, address.strip_prefix("tcp:").unwrap_or(address)),
         };
-        Ok(Self { name: name.to_owned(), kind, address: Address::parse(address)?, typed: typed.to_owned() })
+        Ok((name.to_owned(), kind, Address::parse(address)?))
+    }
+
+    /// What `owner=` says.
+    #[must_use]
+    pub fn owner(&self) -> Option<&UserSpec> {
+        self.choices.iter().find_map(|choice| if let Choice::Owner(spec) = choice { Some(spec) } else { None })
+    }
+
+    /// Whether both can't be bound: the address is the same, and they do not share it.
+    #[must_use]
+    pub fn collides_with(&self, other: &Self) -> bool {
+        let shares = |one: &Self| one.choices.contains(&Choice::ReusePort);
+        (self.kind, &self.address) == (other.kind, &other.address) && !(shares(self) && shares(other))
     }
 }
 
+/// The options begin at the first comma; one that belongs to a path is written `\,`.
+fn split_options(typed: &str) -> (Cow<'_, str>, Option<&str>) {
+    let comma =
+        typed.match_indices(',').map(|(place, _)| place).find(|&place| !typed.get(..place).is_some_and(|s| s.ends_with('\\')));
+    let (front, options) = match comma.and_then(|comma| typed.split_at_checked(comma)) {
+        Some((front, rest)) => (front, rest.get(1..)),
+        None => (typed, None),
+    };
+    let front = if front.contains("\\,") { Cow::Owned(front.replace("\\,", ",")) } else { Cow::Borrowed(front) };
+    (front, options)
+}
+
 /// The rule of sd_pid_notify_with_fds(3): printable ASCII without the colon, 1 to 255 bytes.
-fn valid_name(name: &str) -> Result<&str, Error> {
+pub fn valid_name(name: &str) -> Result<&str, Error> {
     if name.is_empty() || name.len() > 255 || !name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b':') {
         bail!("a name is 1 to 255 printable ASCII characters without a colon");
     }
@@ -203,6 +244,9 @@ mod tests {
             "run/app.sock",
             "udp:",
             "80,90",
+            "80,",
+            "80,,reuse-port",
+            ",80",
             "[1.2.3.4]:80",
             "080x",
         ] {
@@ -211,7 +255,98 @@ mod tests {
         assert!(address(&format!("@{}", "x".repeat(108))).is_err());
     }
 
+    fn choices(typed: &str) -> Result<Vec<Choice>, Error> {
+        Listen::parse(typed).map(|listen| listen.choices)
+    }
+
+    #[test]
+    fn options_follow_behind_a_comma() -> Result<(), Error> {
+        let all = [Choice::Backlog(128), Choice::ReusePort, Choice::Families(Families::Version6)];
+        assert_eq!(choices("http=80,backlog=128,reuse-port,v6only")?, all);
+        assert_eq!(choices("80,v6only=no")?, [Choice::Families(Families::Both)]);
+        assert_eq!(choices("udp:10.0.0.1:80,free-bind")?, [Choice::FreeBind]);
+        let owner = Choice::Owner(UserSpec::parse("www-data:$GROUP".as_ref())?);
+        assert_eq!(choices("/run/s,mode=0600,owner=www-data:$GROUP")?, [Choice::Mode(0o600), owner]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_comma_of_a_path_is_written_with_a_backslash() -> Result<(), Error> {
+        let listen = Listen::parse("a=/run/x\\,y\\z,backlog=1")?;
+        assert_eq!((listen.address, listen.choices), (Address::Path(c"/run/x,y\\z".to_owned()), vec![Choice::Backlog(1)]));
+        assert_eq!(address("@x\\,")?, Address::Abstract(b"x,".to_vec()));
+        Ok(())
+    }
+
+    #[test]
+    fn an_option_that_such_a_socket_cannot_have_is_refused() {
+        for typed in [
+            "80,mode=0660",
+            "80,owner=node",
+            "@a,mode=0660",
+            "udp:80,backlog=1",
+            "udp:/run/s,backlog=1",
+            "127.0.0.1:80,v6only",
+            "/run/s,v6only",
+            "/run/s,reuse-port",
+            "@a,reuse-port",
+            "80,free-bind",
+            "/run/s,free-bind",
+            "80,backlog=0",
+            "80,backlog=+1",
+            "80,backlog=2147483648",
+            "80,backlog",
+            "80,reuse-port=yes",
+            "80,reuse-port,reuse-port",
+            "80,v6only,v6only=no",
+            "80,v6only=maybe",
+            "/run/s,mode=8",
+            "/run/s,mode=1777",
+            "/run/s,owner=",
+            "/run/s,owner=@/work",
+        ] {
+            assert!(choices(typed).is_err(), "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_is_named_with_its_nearest_neighbour() {
+        for (typed, near) in
+            [("reuseport", "reuse-port"), ("ReusePort", "reuse-port"), ("free_bind", "free-bind"), ("backlgo", "backlog")]
+        {
+            let said = choices(&format!("80,{typed}")).map_err(|error| error.to_string());
+            assert_eq!(said, Err(format!("--listen '80,{typed}': unknown option '{typed}': did you mean {near}?")));
+        }
+        let said = choices("80,xyz").map_err(|error| error.to_string());
+        assert_eq!(said, Err("--listen '80,xyz': unknown option 'xyz'".to_owned()));
+    }
+
+    #[test]
+    fn one_address_is_bound_twice_only_where_both_share_it() -> Result<(), Error> {
+        let collide = |a: &str, b: &str| Ok::<_, Error>(Listen::parse(a)?.collides_with(&Listen::parse(b)?));
+        assert!(collide("80", "http=80")? && collide("80,reuse-port", "80")?);
+        assert!(!collide("80,reuse-port", "80,reuse-port")? && !collide("80", "udp:80")?);
+        Ok(())
+    }
+
     proptest::proptest! {
+        #[test]
+        fn options_never_panic_and_are_each_there_once(
+            any in "[a-z0-9=,\\\\:@/-]{0,40}",
+            words in proptest::collection::vec("(backlog|reuse-port|free-bind|v6only|mode|owner)(=[a-z0-9:]{0,4})?", 0..5),
+            address in "(80|udp:53|\\[::1\\]:80|/run/s|@a)",
+        ) {
+            let _ = Listen::parse(&any);
+            let typed: Vec<String> = std::iter::once(address).chain(words.iter().cloned()).collect();
+            if let Ok(listen) = Listen::parse(&typed.join(",")) {
+                proptest::prop_assert_eq!(listen.choices.len(), words.len());
+                for choice in &listen.choices {
+                    let same = |other: &&Choice| std::mem::discriminant(*other) == std::mem::discriminant(choice);
+                    proptest::prop_assert_eq!(listen.choices.iter().filter(same).count(), 1);
+                }
+            }
+        }
+
         #[test]
         fn arbitrary_text_never_panics_and_never_yields_port_0(any in ".{0,40}", plausible in "[a-z=@/0-9:.%\\[\\]]{0,24}") {
             for text in [any, plausible] {

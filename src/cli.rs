@@ -1,5 +1,9 @@
 //! The command line as typed. The only file that knows clap; it looks nothing up.
 
+mod files;
+
+pub use files::{Access, Files, Open, Secret};
+
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,12 +14,13 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::address::Listen;
 use crate::capabilities::CapSet;
-use crate::failure::hinted;
+use crate::failure::{ALIKE, hinted, likeness};
+use crate::ids::octal;
 use crate::userspec::{Part, UserSpec};
 
 mod init;
 
-pub use init::{Init, Speech, Target};
+pub use init::{Init, Target};
 
 /// What to do.
 pub enum Request {
@@ -64,6 +69,10 @@ pub struct Args {
     pub listen: Vec<Listen>,
     /// `--init` and what belongs to it.
     pub init: Option<Box<Init>>,
+    /// `--secret` and `--open`.
+    pub files: Files,
+    /// `--verbose`.
+    pub verbosity: Verbosity,
 }
 
 /// Whether this is the real thing.
@@ -75,6 +84,15 @@ pub enum Mode {
     Tell,
     /// Print the plan for programs.
     TellJson,
+}
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// What went wrong.
+    Quiet,
+    /// Each thing that went wrong.
+    Verbose,
 }
 
 /// Who switches.
@@ -154,7 +172,7 @@ enum Takes {
     PerhapsAFormat,
 }
 
-const OPTIONS: [(&str, Takes); 26] = [
+const OPTIONS: [(&str, Takes); 28] = [
     ("groups", Takes::OneValue),
     ("if-root", Takes::Nothing),
     ("mkdir", Takes::Values),
@@ -162,6 +180,8 @@ const OPTIONS: [(&str, Takes); 26] = [
     ("chown-if-possible", Takes::Values),
     ("chown-policy", Takes::OneValue),
     ("listen", Takes::Values),
+    ("secret", Takes::Values),
+    ("open", Takes::Values),
     ("keep-cap", Takes::Values),
     ("allow-new-privs", Takes::Nothing),
     ("keep-fd", Takes::Values),
@@ -177,8 +197,8 @@ const OPTIONS: [(&str, Takes); 26] = [
     ("kill-after", Takes::OneValue),
     ("grace", Takes::OneValue),
     ("exit-as", Takes::Values),
-    ("verbose", Takes::Nothing),
     ("dry-run", Takes::PerhapsAFormat),
+    ("verbose", Takes::Nothing),
     ("help", Takes::Nothing),
     ("version", Takes::Nothing),
 ];
@@ -275,7 +295,9 @@ fn explain(error: &clap::Error) -> Error {
     match error.kind() {
         ErrorKind::UnknownArgument => {
             let near = context(ContextKind::SuggestedArg);
-            let hint = if near.is_empty() { "see stepdown --help".to_owned() } else { format!("did you mean {near}?") };
+            // clap takes what is less alike for a neighbour, too.
+            let alike = likeness(typed.trim_start_matches('-'), near.trim_start_matches('-')) > ALIKE;
+            let hint = if !alike { "see stepdown --help".to_owned() } else { format!("did you mean {near}?") };
             hinted(format!("unknown option {typed}"), hint)
         }
         ErrorKind::ArgumentConflict => anyhow!("{option} is given twice"),
@@ -308,6 +330,8 @@ impl Args {
             chown_policy: ChownPolicy::Always,
             listen: Vec::new(),
             init: None,
+            files: Files::default(),
+            verbosity: Verbosity::Quiet,
         }
     }
 
@@ -322,9 +346,13 @@ impl Args {
         if given("clear-env") {
             self.inherited_environment = InheritedEnvironment::Cleared;
         }
+        if given("verbose") {
+            self.verbosity = Verbosity::Verbose;
+        }
         self.read_identity(options)?;
         self.read_chores(options)?;
         self.init = init::read(options)?;
+        self.files = Files::read(options)?;
         self.read_what_the_command_gets(options)
     }
 
@@ -355,7 +383,7 @@ impl Args {
         self.mkdir = many(options, "mkdir").map(Mkdir::parse).collect::<Result<_, _>>()?;
         self.listen = many(options, "listen").map(|typed| Listen::parse(text("listen", typed)?)).collect::<Result<_, _>>()?;
         for (index, listen) in self.listen.iter().enumerate() {
-            if self.listen.iter().take(index).any(|earlier| (earlier.kind, &earlier.address) == (listen.kind, &listen.address)) {
+            if self.listen.iter().take(index).any(|earlier| earlier.collides_with(listen)) {
                 bail!("--listen {listen}: the address is given twice");
             }
         }
@@ -437,11 +465,6 @@ fn path(option: &str, typed: &OsStr) -> Result<CString, Error> {
         bail!("--{option}: the path is empty");
     }
     Ok(CString::new(typed.as_bytes())?)
-}
-
-fn octal(typed: &str, most: u32) -> Option<u32> {
-    let digits = !typed.is_empty() && typed.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    u32::from_str_radix(typed, 8).ok().filter(|&mode| digits && mode <= most)
 }
 
 fn assignment(typed: &OsString) -> Result<CString, Error> {

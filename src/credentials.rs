@@ -1,9 +1,9 @@
 //! The drop. The order is the point; each step says why it stands where it does.
 //!
-//! The ids are changed by raw system calls, which reach this thread alone. There is no other: nothing here
-//! starts one, and a chore that does joins it before it returns.
+//! The ids are changed by raw system calls, which reach this thread alone. There is no other: a chore that starts
+//! threads sees them gone before it returns.
 
-use anyhow::Error;
+use anyhow::{Error, bail};
 use nix::errno::Errno;
 
 use crate::capabilities::CapSet;
@@ -15,6 +15,9 @@ use crate::user_namespace;
 
 /// Gives up whatever the plan does not keep.
 pub fn drop(plan: &Plan) -> Result<(), Error> {
+    if !sys::is_alone() {
+        bail!("a thread is left that would keep root's rights");
+    }
     // Groups and gid while the uid still has CAP_SETGID.
     if plan.groups == Groups::Set {
         set_groups(&plan.identity.groups)?;

@@ -1,11 +1,14 @@
 //! Which descriptors the command has, and whom they belong to.
 
+pub mod numbers;
+
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use anyhow::{Error, bail};
 use nix::errno::Errno;
 
+use crate::acquire::{Acquired, Handed};
 use crate::activation;
 use crate::failure::call;
 use crate::plan::Plan;
@@ -86,25 +89,28 @@ pub fn give_streams(plan: &Plan) {
     }
 }
 
-/// Puts the sockets where the protocol wants them and closes all that the command is not meant to have.
+/// Puts what is handed on where the plan wants it and closes all that the command is not meant to have.
 /// The last step before execve: nothing of ours is open afterwards.
-pub fn hand_on(plan: &Plan, sockets: Vec<OwnedFd>) -> Result<(), Error> {
-    let first = activation::FIRST + RawFd::try_from(plan.inherited.names().len())?;
-    let behind = first + RawFd::try_from(sockets.len())?;
-    // A socket may sit on a number that another one needs: all step aside first.
-    let aside: Vec<OwnedFd> = sockets
+pub fn hand_on(plan: &Plan, acquired: Acquired) -> Result<(), Error> {
+    let handed = acquired.handed;
+    let received = activation::FIRST..plan.first_handed;
+    let behind = handed.iter().map(|one| one.number + 1).max().unwrap_or(plan.first_handed);
+    // One may sit on a number that another one needs: all step aside first.
+    let aside: Vec<OwnedFd> = handed
         .iter()
-        .map(|socket| sys::duplicate_above(socket.as_fd(), behind).map_err(|errno| call("fcntl(F_DUPFD_CLOEXEC)", errno)))
+        .map(|one| sys::duplicate_above(one.file.as_fd(), behind).map_err(|errno| call("fcntl(F_DUPFD_CLOEXEC)", errno)))
         .collect::<Result<_, _>>()?;
-    for (socket, number) in aside.iter().zip(first..) {
-        sys::duplicate_onto(socket.as_fd(), number).map_err(|errno| call(format_args!("dup2(socket, {number})"), errno))?;
+    for (file, Handed { number, .. }) in aside.iter().zip(&handed) {
+        sys::duplicate_onto(file.as_fd(), *number).map_err(|errno| call(format_args!("dup2({number})"), errno))?;
     }
-    for fd in (activation::FIRST..first).chain(plan.kept_descriptors.iter().copied()) {
+    for fd in received.clone().chain(plan.kept_descriptors.iter().copied()) {
         sys::clear_close_on_exec(fd).map_err(|errno| call(format_args!("fcntl({fd}, F_SETFD)"), errno))?;
     }
-    close_others(behind, &plan.kept_descriptors)?;
+    let mut keep: Vec<RawFd> = handed.iter().map(|one| one.number).chain(plan.kept_descriptors.iter().copied()).collect();
+    keep.sort_unstable();
+    close_others(received.end, &keep)?;
     // They are closed by now, or replaced: dropping the owners would close what is the command's.
-    aside.into_iter().chain(sockets).for_each(std::mem::forget);
+    aside.into_iter().chain(handed.into_iter().map(|one| one.file)).for_each(std::mem::forget);
     Ok(())
 }
 

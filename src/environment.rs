@@ -8,6 +8,7 @@ use anyhow::{Error, bail};
 
 use crate::activation;
 use crate::cli::{Args, InheritedEnvironment};
+use crate::failure::hinted;
 
 /// Entries as execve(2) takes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,8 @@ const OF_THE_ACCOUNT: [&[u8]; 4] = [b"HOME", b"USER", b"LOGNAME", b"SHELL"];
 
 impl Environment {
     /// Refuses what contradicts itself on the command line.
-    pub fn check(args: &Args) -> Result<(), Error> {
+    pub fn check(args: &Args, came: &[&CStr]) -> Result<(), Error> {
+        args.files.secrets.iter().try_for_each(|secret| check_secret(secret.name.as_bytes(), args, came))?;
         for (index, set) in args.env.iter().enumerate() {
             let name = name_of(set);
             let shown = String::from_utf8_lossy(name);
@@ -51,8 +53,8 @@ impl Environment {
         Ok(())
     }
 
-    /// Puts it together: what came (or nothing), the account's, the sockets', `--unset-env`, `--env`.
-    pub fn new(came: &[&'static CStr], args: &Args, home: &Home, sockets: Vec<(&[u8], Vec<u8>)>) -> Result<Self, Error> {
+    /// Puts it together: what came (or nothing), the account's, what is handed on, `--unset-env`, `--env`.
+    pub fn new(came: &[&'static CStr], args: &Args, home: &Home, handed: Vec<(&[u8], Vec<u8>)>) -> Result<Self, Error> {
         let account = match home {
             Home::AsFound => &[][..],
             Home::Account { .. } | Home::NoAccount => &OF_THE_ACCOUNT,
@@ -73,7 +75,7 @@ impl Environment {
         for (name, value) in home.variables().into_iter().filter(|(name, _)| !set_later(name)) {
             entries.push(entry(name, value)?);
         }
-        for (name, value) in sockets {
+        for (name, value) in handed {
             entries.push(entry(name, &value)?);
         }
         entries.extend(args.env.iter().cloned().map(Cow::Owned));
@@ -103,6 +105,28 @@ impl Environment {
     pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
         self.entries().find(|entry| name_of(entry) == name).and_then(|entry| entry.to_bytes().get(name.len() + 1..))
     }
+}
+
+/// A variable that is set already may be what the command lives by, so a secret never takes its place.
+fn check_secret(name: &[u8], args: &Args, came: &[&CStr]) -> Result<(), Error> {
+    let shown = String::from_utf8_lossy(name);
+    let is_cleared = args.inherited_environment == InheritedEnvironment::Cleared;
+    if activation::VARIABLES.contains(&name) || OF_THE_ACCOUNT.contains(&name) {
+        bail!("--secret {shown}: stepdown itself sets that variable");
+    }
+    if args.env.iter().any(|set| name_of(set) == name) {
+        bail!("{shown} is given to --secret and to --env");
+    }
+    if args.unset_env.iter().any(|unset| unset == name) {
+        bail!("{shown} is given to --secret and to --unset-env");
+    }
+    if !is_cleared && came.iter().any(|entry| name_of(entry) == name) {
+        return Err(hinted(
+            format!("--secret {shown}: the variable is set already"),
+            "choose another name, or unset it where stepdown is started",
+        ));
+    }
+    Ok(())
 }
 
 impl Home {
@@ -191,7 +215,7 @@ mod tests {
             let mut args = args();
             args.env = vec![env.to_owned()];
             args.unset_env = vec![unset.as_bytes().to_vec()];
-            assert!(Environment::check(&args).is_err(), "{env:?}");
+            assert!(Environment::check(&args, &[]).is_err(), "{env:?}");
         }
     }
 

@@ -1,12 +1,12 @@
 //! Becoming the command: where it is found, and why it can't be run.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
 
 use anyhow::Error;
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
+use crate::acquire::Acquired;
 use crate::descriptors;
 use crate::diagnosis;
 use crate::failure::{At, Failure, Stage, call, hinted, lossy};
@@ -18,8 +18,8 @@ use crate::sys::{self, StringArray};
 pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Starts the command in this process's place. Returns only if that failed.
-pub fn exec(_proved: Dropped, plan: &Plan, sockets: Vec<OwnedFd>) -> Failure {
-    if let Err(failure) = descriptors::hand_on(plan, sockets).at(Stage::Drop) {
+pub fn exec(_proved: Dropped, plan: &Plan, acquired: Acquired) -> Failure {
+    if let Err(failure) = descriptors::hand_on(plan, acquired).at(Stage::Drop) {
         return failure;
     }
     let arguments = StringArray::new(plan.command.iter().copied());

@@ -120,6 +120,26 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
+/// From here on one word may be another one misspelled.
+pub const ALIKE: f64 = 0.8;
+
+/// How much one word is like another: 0, not at all, to 1, the same (Jaro's measure).
+#[must_use]
+pub fn likeness(one: &str, other: &str) -> f64 {
+    strsim::jaro(one, other)
+}
+
+/// `: did you mean …?` with the word that is most like the one typed; empty where none is much like it.
+#[must_use]
+pub fn nearest(typed: &str, words: &[&str]) -> String {
+    // Capitals and underscores are how systemd and shells spell the same words.
+    let plain = typed.to_ascii_lowercase().replace('_', "-");
+    match words.iter().max_by(|one, other| likeness(&plain, one).total_cmp(&likeness(&plain, other))) {
+        Some(word) if likeness(&plain, word) > ALIKE => format!(": did you mean {word}?"),
+        _ => String::new(),
+    }
+}
+
 /// A C string for people.
 pub fn lossy(text: &CStr) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(text.to_bytes())

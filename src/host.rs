@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, RawFd};
 use anyhow::{Context, Error, bail};
 use nix::errno::Errno;
 
-use crate::activation::{self, Inherited};
+use crate::activation::{self, Inherited, Process};
+use crate::address::Listen;
 use crate::capabilities::CapSet;
 use crate::cli::{Args, NewPrivileges};
 use crate::failure::call;
@@ -43,6 +44,8 @@ pub struct Host {
     pub named: Vec<(RawFd, descriptors::Nature)>,
     /// Which of `--keep-fd` are open.
     pub kept_open: Vec<RawFd>,
+    /// The soft limit of RLIMIT_NOFILE, where descriptors are handed on.
+    pub descriptor_limit: Option<u64>,
     /// Sockets received from a service manager.
     pub inherited: Inherited,
     /// Own process id, which is the command's too.
@@ -59,7 +62,7 @@ impl Host {
         let named = descriptors::named_in(&args.command);
         let kept_open = args.keep_fds.iter().copied().filter(|&fd| sys::is_open(fd)).collect();
         let pid = sys::getpid().map_err(|errno| call("getpid", errno))?;
-        let inherited = activation::inherited(&environment, pid, sys::is_open);
+        let inherited = activation::inherited(&environment, &Process { pid, pidfd_id: sys::own_pidfd_id, is_open: sys::is_open });
         Ok(Self {
             passwd: read_file(c"/etc/passwd")?,
             group: if needs_groups(args) { read_file(c"/etc/group")? } else { Vec::new() },
@@ -74,6 +77,7 @@ impl Host {
             own_streams,
             named,
             kept_open,
+            descriptor_limit: descriptor_limit_where_it_matters(args)?,
             inherited,
             pid,
         })
@@ -85,11 +89,13 @@ fn needs_groups(args: &Args) -> bool {
     use crate::userspec::{Account, Part};
     let by_id = |part: &Part| matches!(part, Part::Literal(Account::Id(_)));
     let list = args.groups.iter().flatten().any(|part| !by_id(part));
-    list || match &args.spec {
-        UserSpec::Account { group: Some(group), .. } => !by_id(group),
-        UserSpec::Account { group: None, .. } => args.groups.is_none(),
-        UserSpec::OwnerOf(_) => false,
-    }
+    let owner = |spec: &UserSpec| matches!(spec, UserSpec::Account { group: Some(group), .. } if !by_id(group));
+    list || args.listen.iter().filter_map(Listen::owner).any(owner)
+        || match &args.spec {
+            UserSpec::Account { group: Some(group), .. } => !by_id(group),
+            UserSpec::Account { group: None, .. } => args.groups.is_none(),
+            UserSpec::OwnerOf(_) => false,
+        }
 }
 
 fn bounding_where_it_matters(args: &Args) -> Result<Option<CapSet>, Error> {
@@ -104,6 +110,13 @@ fn no_new_privs_where_it_matters(args: &Args) -> Result<Option<bool>, Error> {
         NewPrivileges::Forbidden => Ok(None),
         NewPrivileges::AsFound => sys::no_new_privs().map(Some).map_err(|errno| call("prctl(PR_GET_NO_NEW_PRIVS)", errno)),
     }
+}
+
+fn descriptor_limit_where_it_matters(args: &Args) -> Result<Option<u64>, Error> {
+    if args.listen.is_empty() && args.files.is_empty() {
+        return Ok(None);
+    }
+    sys::descriptor_limit().map(Some).map_err(|errno| call("getrlimit(RLIMIT_NOFILE)", errno))
 }
 
 /// The bounding set, counted on the running kernel: it says EINVAL behind its last capability.

@@ -123,6 +123,18 @@ impl Identity {
         Ok(Self { entry: entry.map(Entry::of), uid, gid, groups })
     }
 
+    /// Whom `owner=` of a socket means: the ids alone.
+    pub fn owner(spec: &UserSpec, host: &Host) -> Result<(Uid, Gid), Error> {
+        match spec {
+            UserSpec::Account { user, group } => {
+                Self::account(user, group.as_ref(), host).map(|identity| (identity.uid, identity.gid))
+            }
+            UserSpec::OwnerOf(path) => {
+                Self::owner_of(&crate::failure::lossy(path), host).map(|identity| (identity.uid, identity.gid))
+            }
+        }
+    }
+
     /// What of the environment is the account's.
     #[must_use]
     pub fn home(&self) -> Home {

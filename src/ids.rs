@@ -1,4 +1,4 @@
-//! User and group ids that can be handed to the kernel.
+//! User and group ids that can be handed to the kernel, and permission bits.
 //!
 //! `setresuid(-1, …)` means "leave it" and returns success, so a launcher that lets `u32::MAX` through
 //! reports a switch that never took place (CVE-2019-14287 is sudo's). [`Uid`] and [`Gid`] can't hold it.
@@ -85,6 +85,13 @@ id!(
     /// A group id: 0 to 4294967294.
     Gid
 );
+
+/// Permission bits, in octal digits alone.
+#[must_use]
+pub fn octal(typed: &str, most: u32) -> Option<u32> {
+    let digits = !typed.is_empty() && typed.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    u32::from_str_radix(typed, 8).ok().filter(|&mode| digits && mode <= most)
+}
 
 #[cfg(test)]
 mod tests {

@@ -74,7 +74,7 @@ pub fn run(start: Start) -> Result<(), Failure> {
     place(&args).at(Stage::Drop)?;
     let dropped = proof::prove(&plan).at(Stage::Proof)?;
     let dropped = init::start_the_command(&mut plan, dropped, &mut acquired, &held)?;
-    Err(exec::exec(dropped, &plan, acquired.sockets))
+    Err(exec::exec(dropped, &plan, acquired))
 }
 
 /// Directory and umask, as the target: where it may not go, the command does not start.

@@ -21,6 +21,8 @@ pub struct Found {
     pub directory: OwnedFd,
     /// Its name there; `.` or `..` where the path ends so.
     pub name: CString,
+    /// Whether nobody but root can change what any name on the way stands for.
+    pub guarded: bool,
 }
 
 /// The directory that a path's last name stands in.
@@ -56,14 +58,14 @@ pub fn find(path: &CStr) -> Result<Found, Error> {
         found = match walk.step(&name)? {
             Some(file) => {
                 let directory = std::mem::replace(&mut walk.at, duplicate(&file)?);
-                Some(Found { file, directory, name })
+                Some(Found { file, directory, name, guarded: walk.guarded })
             }
             None => None,
         };
     }
     match found {
         Some(found) => Ok(found),
-        None => Ok(Found { file: duplicate(&walk.at)?, directory: walk.at, name: c".".to_owned() }),
+        None => Ok(Found { file: duplicate(&walk.at)?, directory: walk.at, name: c".".to_owned(), guarded: walk.guarded }),
     }
 }
 

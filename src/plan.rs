@@ -3,18 +3,19 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
 
-use anyhow::{Error, bail};
+use anyhow::{Context, Error, bail};
 use caps::Capability;
 
 use crate::activation::{self, Inherited};
 use crate::address::Listen;
 use crate::capabilities::CapSet;
-use crate::cli::{Args, Chown, ChownPolicy, Demand, Init, Mkdir, NewPrivileges, Switch};
-use crate::descriptors::Nature;
+use crate::cli::{Args, Chown, ChownPolicy, Demand, Init, Mkdir, NewPrivileges, Open, Switch, Verbosity};
+use crate::descriptors::numbers::{self, Numbers};
 use crate::environment::{Environment, Home};
 use crate::failure::hinted;
 use crate::host::Host;
 use crate::identity::{Identity, Starter};
+use crate::ids::{Gid, Uid};
 
 /// What a run will do, and what must be true when COMMAND starts.
 pub struct Plan {
@@ -36,13 +37,21 @@ pub struct Plan {
     pub chown: Vec<Chown>,
     /// `--chown-policy`.
     pub chown_policy: ChownPolicy,
+    /// `--verbose`.
+    pub verbosity: Verbosity,
     /// `--listen`.
-    pub listen: Vec<Listen>,
+    pub listen: Vec<Socket>,
+    /// `--open`.
+    pub open: Vec<Open>,
+    /// `--secret`.
+    pub secrets: Vec<Secret>,
+    /// The number of the first descriptor of `--listen`, those of `--open` being behind.
+    pub first_handed: RawFd,
     /// Sockets received.
     pub inherited: Inherited,
     /// Descriptors that become the target's.
     pub streams: Vec<RawFd>,
-    /// Descriptors that stay open besides 0, 1, 2 and the sockets; ascending.
+    /// Descriptors that stay open as they came, besides 0, 1, 2 and those received; ascending.
     pub kept_descriptors: Vec<RawFd>,
     /// The command's environment.
     pub environment: Environment,
@@ -58,6 +67,26 @@ pub struct Plan {
     pub pid: i32,
     /// What was asked for and is not done.
     pub warnings: Vec<String>,
+}
+
+/// One `--listen`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// What was typed.
+    pub wanted: Listen,
+    /// Whom `owner=` means.
+    pub owner: Option<(Uid, Gid)>,
+}
+
+/// One `--secret`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secret {
+    /// The environment variable.
+    pub name: String,
+    /// The file that is copied.
+    pub path: CString,
+    /// The copy's descriptor.
+    pub number: RawFd,
 }
 
 /// How the run begins.
@@ -101,7 +130,7 @@ pub enum NoNewPrivs {
 impl Plan {
     /// Decides, or says why the run is refused.
     pub fn resolve(args: &Args, host: &Host) -> Result<Self, Error> {
-        Environment::check(args)?;
+        Environment::check(args, &host.environment)?;
         let starter = Starter::of(host);
         let target = Identity::resolve(args, host)?;
         let (role, identity, groups) = starter.role(target, args.switch)?;
@@ -111,10 +140,14 @@ impl Plan {
         if let Inherited::Unfit(why) = host.inherited {
             warnings.push(format!("sockets from a service manager are dropped: {why}"));
         }
-        let own_names: Vec<String> = args.listen.iter().map(|listen| listen.name.clone()).collect();
+        let numbers = Numbers::resolve(args, host)?;
+        let secrets = Secret::all(args, &numbers);
+        let own_names = args.listen.iter().map(|listen| &listen.name).chain(args.files.open.iter().map(|open| &open.name));
+        let own_names: Vec<String> = own_names.cloned().collect();
         let home = if role == Role::Bystander { Home::AsFound } else { identity.home() };
-        let variables = activation::variables(process(args, host), &host.inherited, &own_names);
-        let (streams, kept_descriptors) = descriptors(args, host, role)?;
+        let mut variables = activation::variables(args.init.is_none().then_some(host.pid), &host.inherited, &own_names);
+        variables.extend(secrets.iter().map(|secret| (secret.name.as_bytes(), secret.path_of_copy().into_bytes())));
+        let environment = Environment::new(&host.environment, args, &home, variables)?;
         Ok(Self {
             role,
             groups,
@@ -124,11 +157,15 @@ impl Plan {
             mkdir: args.mkdir.clone(),
             chown: chown(args, role),
             chown_policy: args.chown_policy,
-            listen: args.listen.clone(),
+            verbosity: args.verbosity,
+            listen: args.listen.iter().map(|wanted| Socket::resolve(wanted, host)).collect::<Result<_, _>>()?,
+            open: args.files.open.clone(),
+            secrets,
+            first_handed: numbers.first,
             inherited: host.inherited.clone(),
-            streams,
-            kept_descriptors,
-            environment: Environment::new(&host.environment, args, &home, variables)?,
+            streams: streams(host, role),
+            kept_descriptors: numbers.kept,
+            environment,
             chdir: args.chdir.clone(),
             umask: args.umask,
             command: args.command.clone(),
@@ -142,7 +179,11 @@ impl Plan {
     /// Whether anything outside this process will change.
     #[must_use]
     pub fn has_chores(&self) -> bool {
-        !(self.mkdir.is_empty() && self.chown.is_empty() && self.listen.is_empty())
+        !(self.mkdir.is_empty()
+            && self.chown.is_empty()
+            && self.listen.is_empty()
+            && self.open.is_empty()
+            && self.secrets.is_empty())
     }
 
     /// The supplementary groups the command is to have, ascending.
@@ -157,11 +198,24 @@ impl Plan {
     }
 }
 
-/// Whom the sockets are meant for: the command's process, as far as it is known by now.
-fn process(args: &Args, host: &Host) -> activation::Process {
-    match args.init {
-        None => activation::Process::Known(host.pid),
-        Some(_) => activation::Process::NotYetThere,
+impl Socket {
+    fn resolve(wanted: &Listen, host: &Host) -> Result<Self, Error> {
+        let owner = wanted.owner().map(|spec| Identity::owner(spec, host)).transpose();
+        let owner = owner.with_context(|| format!("--listen {wanted}: owner"))?;
+        Ok(Self { wanted: wanted.clone(), owner })
+    }
+}
+
+impl Secret {
+    fn all(args: &Args, numbers: &Numbers) -> Vec<Self> {
+        let numbered = args.files.secrets.iter().zip(&numbers.secrets);
+        numbered.map(|(typed, &number)| Self { name: typed.name.clone(), path: typed.path.clone(), number }).collect()
+    }
+
+    /// What the variable says: each open(2) of it begins at the first byte.
+    #[must_use]
+    pub fn path_of_copy(&self) -> String {
+        format!("/proc/self/fd/{}", self.number)
     }
 }
 
@@ -205,35 +259,12 @@ fn check_kept_capabilities(args: &Args, host: &Host) -> Result<(), Error> {
     Ok(())
 }
 
-/// Which descriptors become the target's, and which stay open.
-fn descriptors(args: &Args, host: &Host, role: Role) -> Result<(Vec<RawFd>, Vec<RawFd>), Error> {
-    let inherited = RawFd::try_from(host.inherited.names().len())?;
-    let sockets = activation::FIRST + inherited..activation::FIRST + inherited + RawFd::try_from(args.listen.len())?;
-    let refuse_socket = |fd: RawFd, what: &str| {
-        if sockets.contains(&fd) {
-            bail!("{what}: the sockets of --listen take descriptors {} to {}", sockets.start, sockets.end - 1);
-        }
-        Ok(())
-    };
-    for fd in &args.keep_fds {
-        if !host.kept_open.contains(fd) {
-            bail!("--keep-fd {fd}: descriptor {fd} is not open");
-        }
-        refuse_socket(*fd, &format!("--keep-fd {fd}"))?;
-    }
-    for (fd, _) in &host.named {
-        refuse_socket(*fd, &format!("an argument names /dev/fd/{fd}, which is open"))?;
-    }
-    let named = host.named.iter().map(|&(fd, _)| fd);
-    let mut kept: Vec<RawFd> = args.keep_fds.iter().copied().filter(|&fd| fd > 2).chain(named).collect();
-    kept.sort_unstable();
-    kept.dedup();
-    let pipes = host.named.iter().filter(|(_, nature)| *nature == Nature::Pipe).map(|&(fd, _)| fd);
-    let streams = match role {
-        Role::Switching => host.own_streams.iter().copied().chain(pipes).collect(),
+/// Which descriptors become the target's.
+fn streams(host: &Host, role: Role) -> Vec<RawFd> {
+    match role {
+        Role::Switching => host.own_streams.iter().copied().chain(numbers::named_pipes(host)).collect(),
         Role::AlreadyTarget | Role::Bystander => Vec::new(),
-    };
-    Ok((streams, kept))
+    }
 }
 
 impl Starter {

@@ -7,17 +7,21 @@ mod arena;
 mod credentials;
 mod descriptors;
 mod files;
+mod footprint;
 mod memory;
 mod processes;
 mod signals;
+mod threads;
 
 use credentials::prctl;
 pub use credentials::*;
 pub use descriptors::*;
 pub use files::*;
+pub use footprint::*;
 pub use memory::*;
 pub use processes::*;
 pub use signals::*;
+pub use threads::*;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
@@ -100,6 +104,16 @@ pub fn execve(path: &CStr, arguments: &StringArray<'_>, environment: &StringArra
     // SAFETY: a C string, and two arrays of live C strings that end with a null pointer.
     unsafe { libc::execve(path.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
     Errno::last()
+}
+
+/// setfsuid(2), which reports no error: true where the filesystem user id is this one afterwards.
+#[must_use]
+pub fn set_filesystem_uid(uid: u32) -> bool {
+    // SAFETY: numbers; the second call can't succeed and so only tells.
+    unsafe {
+        libc::setfsuid(uid);
+        libc::setfsuid(u32::MAX) as u32 == uid
+    }
 }
 
 /// setfsgid(2), which reports no error: true where the filesystem group id is this one afterwards.

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use anyhow::{Context, Error};
 use serde_json::{Value, json};
 
-use crate::cli::{Args, ChownPolicy, Demand, Init, Mode, Speech, Target};
+use crate::cli::{Args, ChownPolicy, Demand, Init, Mode, Target};
 use crate::failure::{Printable, lossy};
 use crate::plan::{Bounding, Groups, NoNewPrivs, Plan, Role};
 
@@ -60,6 +60,10 @@ fn lines(plan: &Plan) -> Vec<(&'static str, String)> {
     for (fd, name, what) in sockets(plan) {
         lines.push(("descriptor", format!("{fd} {name}: {what}")));
     }
+    for secret in &plan.secrets {
+        let copy = secret.path_of_copy();
+        lines.push(("secret", format!("{}={copy}: a copy of {}, 16 MiB at most", secret.name, lossy(&secret.path))));
+    }
     for fd in &plan.kept_descriptors {
         lines.push(("descriptor", format!("{fd} stays open")));
     }
@@ -111,7 +115,6 @@ fn supervisor_as_json(init: &Init) -> Value {
         "kill_after_ms": init.kill_after,
         "grace_ms": init.grace,
         "exit_as": exit_as,
-        "verbose": init.speech == Speech::Everything,
     })
 }
 
@@ -140,11 +143,12 @@ fn no_new_privs(plan: &Plan) -> &'static str {
     }
 }
 
-/// Number, name and address of every socket the command gets.
+/// Number, name and origin of every descriptor that is handed on by sd_listen_fds(3).
 fn sockets(plan: &Plan) -> Vec<(usize, &str, String)> {
     let inherited = plan.inherited.names().iter().map(|name| (name.as_str(), "received".to_owned()));
-    let own = plan.listen.iter().map(|listen| (listen.name.as_str(), format!("listens on {listen}")));
-    inherited.chain(own).zip(3..).map(|((name, what), fd)| (fd, name, what)).collect()
+    let own = plan.listen.iter().map(|socket| (socket.wanted.name.as_str(), format!("listens on {}", socket.wanted)));
+    let files = plan.open.iter().map(|open| (open.name.as_str(), format!("opens {} {}", lossy(&open.path), open.access.word())));
+    inherited.chain(own).chain(files).zip(3..).map(|((name, what), fd)| (fd, name, what)).collect()
 }
 
 fn command(plan: &Plan) -> Vec<String> {
@@ -180,6 +184,7 @@ pub fn as_json(plan: &Plan) -> Value {
             ChownPolicy::OnRootMismatch => "on-root-mismatch",
         },
         "sockets": sockets(plan).into_iter().map(|(fd, name, what)| json!({ "fd": fd, "name": name, "what": what })).collect::<Vec<_>>(),
+        "secrets": plan.secrets.iter().map(|s| json!({ "name": s.name, "path": lossy(&s.path), "fd": s.number })).collect::<Vec<_>>(),
         "kept_descriptors": plan.kept_descriptors,
         "directory": plan.chdir.as_deref().map(lossy),
         "umask": plan.umask.map(|mask| format!("{mask:04o}")),

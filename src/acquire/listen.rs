@@ -6,31 +6,34 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Error, bail};
 use nix::errno::Errno;
-use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, sockopt};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, sockopt};
 use nix::sys::stat::{Mode, fchmod};
 
-use super::{is_missing, may_be_made};
-use crate::address::{Address, Kind, Listen, UNIX_NAME_MAX};
+use super::{holder, is_missing, maker, may_be_made};
+use crate::address::{Address, Choice, Families, Kind, Listen, UNIX_NAME_MAX};
 use crate::failure::{call, hinted};
+use crate::ids::{Gid, Uid};
 use crate::pathwalk::{self, Parent};
-use crate::plan::{Plan, Role};
+use crate::plan::{Plan, Role, Socket};
 use crate::sys;
 
 /// Binds one socket, and listens on it where connections are meant.
-pub fn bind(wanted: &Listen, plan: &Plan) -> Result<OwnedFd, Error> {
+pub fn bind(socket: &Socket, plan: &Plan) -> Result<OwnedFd, Error> {
+    let wanted = &socket.wanted;
     let result = match &wanted.address {
-        Address::Port(port) => any_address(*port, wanted.kind),
-        Address::Internet(address) => internet(*address, wanted.kind, Families::One),
-        Address::Scoped(ip, interface, port) => scoped(*ip, interface, *port, wanted.kind),
-        Address::Path(path) => unix_path(path, wanted.kind, plan),
+        Address::Port(port) => any_address(*port, wanted),
+        Address::Internet(address) => internet(*address, wanted, None),
+        Address::Scoped(ip, interface, port) => scoped(*ip, interface, *port, wanted),
+        Address::Path(path) => unix_path(path, socket, plan),
         Address::Abstract(name) => unix_abstract(name, wanted.kind),
     };
-    result.and_then(|socket| listening(socket, wanted.kind)).map_err(|error| explain(wanted, &error))
+    result.and_then(|socket| listening(socket, wanted)).map_err(|error| explain(wanted, &error))
 }
 
 /// Refuses, before anything has changed, a path that no socket can have. Whether an address is free is
 /// known when it is taken.
-pub fn check(wanted: &Listen, plan: &Plan) -> Result<(), Error> {
+pub fn check(socket: &Socket, plan: &Plan) -> Result<(), Error> {
+    let wanted = &socket.wanted;
     let Address::Path(path) = &wanted.address else { return Ok(()) };
     let look = |parent: Parent| {
         socket_in_the_way(&parent)?;
@@ -47,44 +50,56 @@ fn directory_of(path: &CStr) -> CString {
     CString::new(path.to_bytes().get(..end).unwrap_or_default()).unwrap_or_default()
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Families {
-    /// IPv4 clients reach an IPv6 socket too.
-    Both,
-    /// Whatever the address says; `[::]` as net.ipv6.bindv6only has it, like systemd.
-    One,
-}
-
 /// A port alone: both families by one socket, or IPv4 where the kernel has no IPv6.
-fn any_address(port: u16, kind: Kind) -> Result<OwnedFd, Error> {
-    match internet(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port), kind, Families::Both) {
+fn any_address(port: u16, wanted: &Listen) -> Result<OwnedFd, Error> {
+    match internet(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port), wanted, Some(Families::Both)) {
         // EADDRNOTAVAIL: compiled in, and switched off by net.ipv6.conf.*.disable_ipv6.
-        Err(error) if matches!(error.downcast_ref(), Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL)) => {
-            internet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), kind, Families::One)
+        Err(error)
+            if matches!(error.downcast_ref(), Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
+                && !wanted.choices.contains(&Choice::Families(Families::Version6)) =>
+        {
+            internet(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), wanted, None)
         }
         other => other,
     }
 }
 
-fn scoped(ip: Ipv6Addr, interface: &CStr, port: u16, kind: Kind) -> Result<OwnedFd, Error> {
+fn scoped(ip: Ipv6Addr, interface: &CStr, port: u16, wanted: &Listen) -> Result<OwnedFd, Error> {
     let by_number = interface.to_str().ok().and_then(|text| text.parse().ok());
     let index = match by_number {
         Some(index) => index,
         None => sys::interface_index(interface)
             .map_err(|errno| call(format!("if_nametoindex({})", crate::failure::lossy(interface)), errno))?,
     };
-    internet(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, index)), kind, Families::One)
+    internet(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, index)), wanted, None)
 }
 
-fn internet(address: SocketAddr, kind: Kind, families: Families) -> Result<OwnedFd, Error> {
+/// `families` is what an IPv6 socket serves where no option says it; `None` leaves it to net.ipv6.bindv6only, like systemd.
+fn internet(address: SocketAddr, wanted: &Listen, families: Option<Families>) -> Result<OwnedFd, Error> {
     let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    let socket = open(family, kind)?;
-    if kind == Kind::Stream {
+    let socket = open(family, wanted.kind)?;
+    if wanted.kind == Kind::Stream {
         // A restarted service must not wait for its old connections to be forgotten (TIME_WAIT).
         socket::setsockopt(&socket, sockopt::ReuseAddr, &true).map_err(|errno| call("setsockopt(SO_REUSEADDR)", errno))?;
     }
-    if families == Families::Both {
-        socket::setsockopt(&socket, sockopt::Ipv6V6Only, &false).map_err(|errno| call("setsockopt(IPV6_V6ONLY)", errno))?;
+    let mut families = families;
+    for choice in &wanted.choices {
+        match choice {
+            Choice::ReusePort => {
+                socket::setsockopt(&socket, sockopt::ReusePort, &true)
+                    .map_err(|errno| call("setsockopt(SO_REUSEPORT)", errno))?;
+            }
+            Choice::FreeBind => {
+                socket::setsockopt(&socket, sockopt::IpFreebind, &true)
+                    .map_err(|errno| call("setsockopt(IP_FREEBIND)", errno))?;
+            }
+            Choice::Families(chosen) => families = Some(*chosen),
+            Choice::Backlog(_) | Choice::Mode(_) | Choice::Owner(_) => {}
+        }
+    }
+    if let Some(families) = families.filter(|_| address.is_ipv6()) {
+        socket::setsockopt(&socket, sockopt::Ipv6V6Only, &(families == Families::Version6))
+            .map_err(|errno| call("setsockopt(IPV6_V6ONLY)", errno))?;
     }
     attach(&socket, &SockaddrStorage::from(address), format!("bind({address})"))?;
     Ok(socket)
@@ -97,22 +112,49 @@ fn unix_abstract(name: &[u8], kind: Kind) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
-/// A socket in the file system. Mode and group are set before the bind makes it visible, and nothing is
+/// A socket in the file system. Mode and owner are set before the bind makes it visible, and nothing is
 /// done to it by name afterwards, when the name may stand for something else.
-fn unix_path(path: &CStr, kind: Kind, plan: &Plan) -> Result<OwnedFd, Error> {
+fn unix_path(path: &CStr, socket: &Socket, plan: &Plan) -> Result<OwnedFd, Error> {
+    let Socket { wanted, owner } = socket;
+    let mode = wanted.choices.iter().find_map(|choice| if let Choice::Mode(mode) = choice { Some(*mode) } else { None });
+    let mode = mode.unwrap_or(0o660);
     let parent = pathwalk::find_parent(path, None)?;
-    remove_stale(&parent, kind)?;
-    let socket = open(AddressFamily::Unix, kind)?;
+    remove_stale(&parent, wanted.kind)?;
+    let (uid, gid) = owners(*owner, mode, plan, &parent)?;
+    let socket = open(AddressFamily::Unix, wanted.kind)?;
     // bind(2) gives the name the mode of the unbound socket, less the umask.
-    fchmod(&socket, Mode::from_bits_truncate(0o660)).map_err(|errno| call("fchmod(socket)", errno))?;
+    fchmod(&socket, Mode::from_bits_truncate(mode)).map_err(|errno| call("fchmod(socket)", errno))?;
     let name = bound_name(path, &parent)?;
     let address = UnixAddr::new(name).map_err(|errno| call("sun_path", errno))?;
     let bind = format!("bind({})", crate::failure::lossy(name));
-    let created = Ownership::of_target(plan, &parent)?;
-    let bound = within(&parent, || attach(&socket, &address, bind));
-    created.restore()?;
+    let mask = sys::umask(0).map_err(|errno| call("umask(0)", errno))?;
+    let bound = maker::made_by(uid, gid, || within(&parent, || attach(&socket, &address, bind)));
+    sys::umask(mask).map_err(|errno| call("umask", errno))?;
     bound?;
     Ok(socket)
+}
+
+/// Whom the name is to belong to: what `owner=` says; or root and the target's group, so that its members may connect.
+fn owners(asked: Option<(Uid, Gid)>, mode: u32, plan: &Plan, parent: &Parent) -> Result<(Uid, Gid), Error> {
+    let directory = sys::facts(parent.directory.as_fd()).map_err(|errno| call("statx(.)", errno))?;
+    let inherits = (directory.mode & libc::S_ISGID != 0).then_some(directory.gid);
+    if let Some((uid, gid)) = asked {
+        match inherits {
+            Some(group) if group != gid.get() => {
+                bail!("its directory is set-group-ID of gid {group}: owner= can't give it gid {gid}")
+            }
+            _ => return Ok((uid, gid)),
+        }
+    }
+    let target = &plan.identity;
+    if let Some(group) = inherits
+        && mode & libc::S_IWOTH == 0
+        && !target.groups.iter().any(|gid| gid.get() == group)
+    {
+        bail!("its directory is set-group-ID of gid {group}, which {target} is not in, so it could not connect");
+    }
+    let (uid, gid) = maker::own_ids()?;
+    Ok((uid, if plan.role == Role::Switching { target.gid } else { gid }))
 }
 
 /// getsockname(2) tells the name as it was bound: the whole path, where nobody can lead it elsewhere.
@@ -166,40 +208,6 @@ fn within<T>(parent: &Parent, act: impl FnOnce() -> Result<T, Error>) -> Result<
     result
 }
 
-/// The group and the mask that new files get: the target's group, so that its members may connect.
-struct Ownership {
-    mask: u32,
-    group: Option<u32>,
-}
-
-impl Ownership {
-    fn of_target(plan: &Plan, parent: &Parent) -> Result<Self, Error> {
-        let directory = sys::facts(parent.directory.as_fd()).map_err(|errno| call("statx(.)", errno))?;
-        let target = plan.identity.gid.get();
-        if directory.mode & libc::S_ISGID != 0 && !plan.identity.groups.iter().any(|gid| gid.get() == directory.gid) {
-            bail!(
-                "its directory is set-group-ID of gid {}, which {} is not in, so it could not connect",
-                directory.gid,
-                plan.identity
-            );
-        }
-        let before = nix::unistd::getegid().as_raw();
-        let group = (plan.role == Role::Switching && before != target).then_some(before);
-        if group.is_some() && !sys::set_filesystem_gid(target) {
-            bail!("setfsgid({target}): EPERM: the socket would not belong to the target's group");
-        }
-        Ok(Self { mask: sys::umask(0).map_err(|errno| call("umask(0)", errno))?, group })
-    }
-
-    fn restore(self) -> Result<(), Error> {
-        sys::umask(self.mask).map_err(|errno| call("umask", errno))?;
-        match self.group {
-            Some(before) if !sys::set_filesystem_gid(before) => bail!("setfsgid({before}): it did not come back"),
-            _ => Ok(()),
-        }
-    }
-}
-
 fn open(family: AddressFamily, kind: Kind) -> Result<OwnedFd, Error> {
     let socket_type = match kind {
         Kind::Stream => SockType::Stream,
@@ -212,10 +220,12 @@ fn attach(socket: &OwnedFd, address: &dyn SockaddrLike, bind: String) -> Result<
     socket::bind(socket.as_raw_fd(), address).map_err(|errno| call(bind, errno))
 }
 
-/// The queue is as long as the system allows: net.core.somaxconn cuts it.
-fn listening(socket: OwnedFd, kind: Kind) -> Result<OwnedFd, Error> {
-    if kind == Kind::Stream {
-        socket::listen(&socket, Backlog::MAXALLOWABLE).map_err(|errno| call("listen", errno))?;
+/// Without an option the queue is as long as the system allows: net.core.somaxconn cuts it.
+fn listening(socket: OwnedFd, wanted: &Listen) -> Result<OwnedFd, Error> {
+    if wanted.kind == Kind::Stream {
+        let backlog =
+            wanted.choices.iter().find_map(|choice| if let Choice::Backlog(length) = choice { Some(*length) } else { None });
+        sys::listen(socket.as_fd(), backlog.unwrap_or(-1)).map_err(|errno| call("listen", errno))?;
     }
     Ok(socket)
 }
@@ -223,7 +233,10 @@ fn listening(socket: OwnedFd, kind: Kind) -> Result<OwnedFd, Error> {
 fn explain(wanted: &Listen, error: &Error) -> Error {
     let message = format!("--listen {wanted}: {error:#}");
     match error.downcast_ref::<Errno>() {
-        Some(Errno::EADDRINUSE) => hinted(message, "the address is in use: stop what listens there, or choose another"),
+        Some(Errno::EADDRINUSE) => {
+            let holder = holder::of(wanted).map_or_else(String::new, |holder| format!(": {holder} has it"));
+            hinted(message + &holder, "the address is in use: stop what listens there, or choose another")
+        }
         Some(Errno::EACCES) if wanted.address.port().is_some() => hinted(
             message,
             "CAP_NET_BIND_SERVICE is missing (Docker: --cap-add NET_BIND_SERVICE; systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)",

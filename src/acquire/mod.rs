@@ -1,12 +1,16 @@
-//! The chores: what needs root, done before root is given up. Directories first, then owners, then sockets.
+//! The chores: what needs root, done before root is given up. Directories first, then owners, sockets, files.
 
 mod chown;
+mod files;
+mod holder;
 mod listen;
+mod maker;
 mod mkdir;
+mod secrets;
 mod system_paths;
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use anyhow::Error;
 use nix::errno::Errno;
@@ -17,8 +21,16 @@ use crate::plan::Plan;
 
 /// What the chores leave behind for the command.
 pub struct Acquired {
-    /// Sockets of `--listen`, in order.
-    pub sockets: Vec<OwnedFd>,
+    /// Sockets of `--listen`, files of `--open`, copies of `--secret`.
+    pub handed: Vec<Handed>,
+}
+
+/// A descriptor that the command is to have.
+pub struct Handed {
+    /// Where it is now.
+    pub file: OwnedFd,
+    /// Its number in the command: planned, and no other's.
+    pub number: RawFd,
 }
 
 /// Does the chores.
@@ -29,8 +41,22 @@ pub fn perform(plan: &Plan) -> Result<Acquired, Error> {
     for wanted in &plan.chown {
         chown::own(wanted, plan)?;
     }
-    let sockets = plan.listen.iter().map(|wanted| listen::bind(wanted, plan)).collect::<Result<_, _>>()?;
-    Ok(Acquired { sockets })
+    let mut handed = Vec::with_capacity(plan.listen.len() + plan.open.len() + plan.secrets.len());
+    let mut next = plan.first_handed;
+    let mut hand = |file| {
+        handed.push(Handed { file, number: next });
+        next += 1;
+    };
+    for wanted in &plan.listen {
+        hand(listen::bind(wanted, plan)?);
+    }
+    for wanted in &plan.open {
+        hand(files::open(wanted, plan)?);
+    }
+    for wanted in &plan.secrets {
+        handed.push(Handed { file: secrets::copy(wanted, plan)?, number: wanted.number });
+    }
+    Ok(Acquired { handed })
 }
 
 /// Refuses, before anything has changed, what can be seen to be a mistake.
@@ -41,7 +67,9 @@ pub fn check(plan: &Plan) -> Result<(), Error> {
     for wanted in &plan.chown {
         chown::check(wanted, plan)?;
     }
-    plan.listen.iter().try_for_each(|wanted| listen::check(wanted, plan))
+    plan.listen.iter().try_for_each(|wanted| listen::check(wanted, plan))?;
+    plan.open.iter().try_for_each(|wanted| files::check(wanted, plan))?;
+    plan.secrets.iter().try_for_each(|wanted| secrets::check(wanted, plan))
 }
 
 /// Whether a path that is missing may be there when --mkdir is done: its last name is among those that are

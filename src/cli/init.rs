@@ -22,8 +22,6 @@ pub struct Init {
     pub kill_after: Option<u64>,
     /// `--signal-group`.
     pub target: Target,
-    /// `--verbose`.
-    pub speech: Speech,
 }
 
 /// Whom signals are forwarded to.
@@ -33,15 +31,6 @@ pub enum Target {
     Process,
     /// All of its process group.
     Group,
-}
-
-/// Whether what is done is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speech {
-    /// Only what went wrong.
-    Warnings,
-    /// What is forwarded and reaped, too.
-    Everything,
 }
 
 /// For each signal what it is forwarded as; itself, where nothing else was asked for.
@@ -82,7 +71,6 @@ impl Default for Init {
             drain: 0,
             kill_after: None,
             target: Target::Process,
-            speech: Speech::Warnings,
         }
     }
 }
@@ -95,7 +83,7 @@ impl Init {
 }
 
 /// Those that mean nothing without `--init`.
-const OF_THE_SUPERVISOR: [&str; 7] = ["signal-group", "verbose", "rewrite", "exit-as", "grace", "drain", "kill-after"];
+const OF_THE_SUPERVISOR: [&str; 6] = ["signal-group", "rewrite", "exit-as", "grace", "drain", "kill-after"];
 
 /// Reads them; `None` without `--init`.
 pub fn read(options: &ArgMatches) -> Result<Option<Box<Init>>, Error> {
@@ -112,9 +100,6 @@ pub fn read(options: &ArgMatches) -> Result<Option<Box<Init>>, Error> {
     let mut init = Init::default();
     if given(options, "signal-group") {
         init.target = Target::Group;
-    }
-    if given(options, "verbose") {
-        init.speech = Speech::Everything;
     }
     read_rewrites(options, &mut init.rewrite)?;
     read_codes(options, &mut init.exit_as)?;

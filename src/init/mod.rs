@@ -23,7 +23,7 @@ pub use spawn::{Held, start_the_command};
 
 use nix::errno::Errno;
 
-use crate::cli::Init;
+use crate::cli::{Init, Verbosity};
 use crate::sys::{self, Change};
 use forward::Clock;
 use terminal::Terminal;
@@ -36,6 +36,8 @@ const FAILED: u8 = 125;
 struct Supervisor {
     /// What was asked for.
     wanted: Init,
+    /// `--verbose`.
+    verbosity: Verbosity,
     /// Own process id.
     pid: i32,
     /// The command, which is also its process group.

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::Supervisor;
 use crate::signal::Signal;
-use crate::sys::{self, Change};
+use crate::sys::{self, Change, Entries};
 
 /// How long a process may take to end that was sent SIGKILL, in milliseconds; one that a device holds may take for ever.
 const DYING: u64 = 2000;
@@ -100,8 +100,11 @@ impl Supervisor {
             return if signal == Signal::KILL { Err(Errno::ENOENT) } else { sys::kill(-self.child, signal) };
         };
         let mut result = Ok(());
-        for process in proc.below(self.pid)? {
-            if let Err(errno) = proc.signal(process, signal)
+        let below = proc.below(self.pid)?;
+        // Its parent may have ended at the signal it got a moment ago: it has another one then, which is below, too.
+        let is_below = |parent: i32| parent == self.pid || below.iter().any(|process| process.pid == parent);
+        for process in &below {
+            if let Err(errno) = proc.signal(process.pid, signal, is_below)
                 && errno != Errno::ESRCH
             {
                 result = Err(errno);
@@ -147,13 +150,9 @@ impl Proc {
 
     fn all(&self) -> Result<Vec<Process>, Errno> {
         let mut all = Vec::new();
-        let mut buffer = [0u8; 4096];
-        loop {
-            let filled = sys::getdents(self.0.as_fd(), &mut buffer)?;
-            if filled == 0 {
-                return Ok(all);
-            }
-            for entry in sys::entries(buffer.get(..filled).unwrap_or_default()) {
+        let mut entries = Entries::with_room(4096);
+        while entries.read(self.0.as_fd())? > 0 {
+            while let Some(entry) = entries.next() {
                 if let Some(directory) =
                     entry.name.to_bytes().first().filter(|first| first.is_ascii_digit()).and_then(|_| self.open(entry.name))
                 {
@@ -161,22 +160,23 @@ impl Proc {
                 }
             }
         }
+        Ok(all)
     }
 
     fn open(&self, name: &std::ffi::CStr) -> Option<std::os::fd::OwnedFd> {
         sys::open_at(self.0.as_fd(), name, libc::O_RDONLY | libc::O_DIRECTORY).ok()
     }
 
-    /// To that very process: its directory is opened first, and then still has the same parent in it.
-    fn signal(&self, process: Process, signal: Signal) -> Result<(), Errno> {
-        let name = CString::new(process.pid.to_string()).map_err(|_| Errno::EINVAL)?;
+    /// To a process that is below and no other: its directory is opened first, and then still says so.
+    fn signal(&self, pid: i32, signal: Signal, is_below: impl Fn(i32) -> bool) -> Result<(), Errno> {
+        let name = CString::new(pid.to_string()).map_err(|_| Errno::EINVAL)?;
         let directory = self.open(&name).ok_or(Errno::ESRCH)?;
-        if Process::read(directory.as_fd())?.parent != process.parent {
+        if !is_below(Process::read(directory.as_fd())?.parent) {
             return Err(Errno::ESRCH);
         }
         match sys::signal_by_descriptor(directory.as_fd(), signal) {
             // Before Linux 5.1, or a container engine's filter that does not know the call.
-            Err(Errno::ENOSYS | Errno::EPERM) => sys::kill(process.pid, signal),
+            Err(Errno::ENOSYS | Errno::EPERM) => sys::kill(pid, signal),
             sent => sent,
         }
     }

@@ -74,7 +74,15 @@ fn part(wanted: Init, plan: &mut Plan, acquired: &mut Acquired, held: &Held) -> 
             // Here too, so that the group is there before the first signal is forwarded to it. The child's own call is
             // the one that counts: after its execve this one is refused.
             let _ = sys::set_process_group(child, child);
-            let mut supervisor = Supervisor { wanted, pid, child, terminal, clock: super::Clock::default(), interruptions: 0 };
+            let mut supervisor = Supervisor {
+                wanted,
+                verbosity: plan.verbosity,
+                pid,
+                child,
+                terminal,
+                clock: super::Clock::default(),
+                interruptions: 0,
+            };
             if let Some(gate) = gate {
                 gate.open(plan);
             }
@@ -147,7 +155,7 @@ impl Supervisor {
     /// Lets go of all that is the command's: sockets, files, pipes, the directory. A reader of the command's stdout sees
     /// its end when the command closes it. stderr stays, for warnings, and the terminal, if there is one.
     fn settle(&mut self, acquired: &mut Acquired) {
-        acquired.sockets.clear();
+        acquired.handed.clear();
         if let Some(opened) = self.terminal.fd().filter(|&fd| fd > 2) {
             let stdin = sys::duplicate_onto(sys::borrow(opened), 0);
             self.terminal.moved(if stdin.is_ok() { 0 } else { -1 });

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::Supervisor;
-use crate::cli::Speech;
+use crate::cli::Verbosity;
 use crate::sys::{self, Change};
 
 /// A line that is cut off where it would be too long.
@@ -40,7 +40,7 @@ impl Write for Line {
 impl Supervisor {
     /// Under `--verbose`.
     pub(super) fn tell(&self, message: fmt::Arguments<'_>) {
-        if self.wanted.speech == Speech::Everything {
+        if self.verbosity == Verbosity::Verbose {
             Line::of("stepdown: ", message).say();
         }
     }

@@ -33,6 +33,42 @@ pub fn is_anonymous_pipe(fd: RawFd) -> bool {
     unsafe { libc::fstatfs(fd, found.as_mut_ptr()) == 0 && found.assume_init().f_type as u32 == PIPEFS_MAGIC }
 }
 
+/// listen(2); -1 asks for the longest queue that net.core.somaxconn allows.
+pub fn listen(socket: BorrowedFd<'_>, backlog: i32) -> Result<()> {
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
+}
+
+/// The number that tells this process from every other there has been since the machine was started: the inode
+/// of its pidfd. `None` where the kernel has none (before Linux 6.9) or a filter forbids the call.
+#[must_use]
+pub fn own_pidfd_id() -> Option<u64> {
+    const PIDFS_MAGIC: u32 = 0x5049_4446;
+    let mut found = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: numbers, and a buffer of the right size, integers all through; the descriptor is ours alone.
+    unsafe {
+        let fd = RawFd::try_from(libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0)).ok().filter(|&fd| fd >= 0)?;
+        let pidfd = OwnedFd::from_raw_fd(fd);
+        let known = libc::fstatfs(fd, found.as_mut_ptr()) == 0 && found.assume_init().f_type as u32 == PIDFS_MAGIC;
+        let id = fstat(pidfd.as_raw_fd()).ok()?.st_ino;
+        known.then_some(id)
+    }
+}
+
+/// The soft limit of RLIMIT_NOFILE: every descriptor's number is below it.
+pub fn descriptor_limit() -> Result<u64> {
+    nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map(|(soft, _)| soft)
+}
+
+/// Lets reads and writes wait, and leaves the other status flags as they are.
+pub fn clear_nonblocking(file: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: numbers.
+    unsafe {
+        let flags = Errno::result(libc::fcntl(file.as_raw_fd(), libc::F_GETFL))?;
+        Errno::result(libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK)).map(drop)
+    }
+}
+
 /// Whether a descriptor is a terminal.
 #[must_use]
 pub fn is_terminal(fd: RawFd) -> bool {

@@ -1,62 +1,76 @@
-//! Giving memory back: for a process that has done most of its work and stays.
+//! Files that are memory: memfd_create(2), and what is written into them.
 
-use std::mem::size_of;
+use std::ffi::{CStr, c_int, c_uint};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Goes on with `run`, for good, and lets go of what the start has touched: code that is mapped (what is needed comes back
-/// from the page cache by itself), the stack below, and all that was allocated, which `state` can't point to.
-pub fn go_on_without_the_start<S: Copy + 'static>(state: S, run: fn(S) -> !) -> ! {
-    forget_the_start();
-    run(state)
-}
+use nix::errno::Errno;
 
-// Apart, so that its frame is the lowest.
-#[inline(never)]
-fn forget_the_start() {
-    let mark = 0u8;
-    // SAFETY: the code is a mapping of the file that nobody writes to. Two pages below this frame the stack holds nothing.
-    // What was allocated belongs to callers that are never returned to; what is allocated from now on lies behind it, or,
-    // where the counter was forgotten with the rest, in its place.
-    unsafe {
-        forget_code();
-        let here = (&raw const mark).addr();
-        give_back(here.saturating_sub(STACK), here.saturating_sub(2 * PAGE));
-        let (start, end) = super::arena::extent();
-        give_back(start, end);
-    }
-}
+use super::Result;
 
-const PAGE: usize = 4096;
-
-/// As much as the kernel maps at once, and more than the start ever takes.
-const STACK: usize = 128 * 1024;
-
-/// The whole pages between two addresses; those that are not mapped are passed over.
-unsafe fn give_back(start: usize, end: usize) {
-    // SAFETY: takes a number.
-    let page = usize::try_from(unsafe { libc::getauxval(libc::AT_PAGESZ) }).unwrap_or(0).max(PAGE);
-    let (start, end) = (start.next_multiple_of(page), end - end % page);
-    if start < end {
-        // SAFETY: the caller's.
-        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
-    }
-}
-
-/// The segments of this program that can't be written to, by its own program headers.
-unsafe fn forget_code() {
-    // SAFETY: the kernel put the headers' address and number there; they are part of the program.
-    let headers = unsafe {
-        let (first, count) = (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM));
-        if first == 0 || usize::try_from(libc::getauxval(libc::AT_PHENT)) != Ok(size_of::<libc::Elf64_Phdr>()) {
-            return;
+/// A memfd that can be sealed and, where the kernel has that (Linux 6.3), never be executed. O_CLOEXEC.
+pub fn sealable_memfd(name: &CStr) -> Result<OwnedFd> {
+    let create = |flags: c_uint| -> Result<OwnedFd> {
+        // SAFETY: a C string and flags; a descriptor that is returned is ours alone.
+        unsafe {
+            let fd = Errno::result(libc::syscall(libc::SYS_memfd_create, name.as_ptr(), flags))?;
+            Ok(OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(|_| Errno::EBADF)?))
         }
-        std::slice::from_raw_parts(first as *const libc::Elf64_Phdr, usize::try_from(count).unwrap_or(0))
     };
-    // Where it was loaded, in case that is not where it was linked for.
-    let Some(own) = headers.iter().find(|header| header.p_type == libc::PT_PHDR) else { return };
-    let base = headers.as_ptr().addr().wrapping_sub(own.p_vaddr as usize);
-    for segment in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
-        let start = base.wrapping_add(segment.p_vaddr as usize);
-        // SAFETY: a mapping of the file, which comes back as it was. Its last page is shared with nothing.
-        unsafe { give_back(start - start % PAGE, start + (segment.p_memsz as usize).next_multiple_of(PAGE)) };
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    match create(flags | libc::MFD_NOEXEC_SEAL) {
+        Err(Errno::EINVAL) => create(flags),
+        other => other,
     }
+}
+
+/// Seals a memfd for good: neither its content nor its size nor the seals change again. Read back.
+pub fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
+    const SEALS: c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
+    // SAFETY: numbers.
+    unsafe {
+        Errno::result(libc::fcntl(memfd.as_raw_fd(), libc::F_ADD_SEALS, SEALS))?;
+        let found = Errno::result(libc::fcntl(memfd.as_raw_fd(), libc::F_GET_SEALS))?;
+        if found & SEALS == SEALS { Ok(()) } else { Err(Errno::EPERM) }
+    }
+}
+
+/// Copies from where one file is read to where the other is written, until its end or `most` bytes and little more.
+/// Returns how many; where it fails, the name of the call too. sendfile(2) can't read every
+/// file (FUSE, 9p), so the bytes pass through a page of ours, which is wiped.
+pub fn pour(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: u64) -> std::result::Result<u64, (&'static str, Errno)> {
+    let mut page = [0u8; 4096];
+    let poured = pour_by(&mut page, from, to, most);
+    for byte in &mut page {
+        // SAFETY: a byte of ours. Volatile, or it would be left out because nobody reads it.
+        unsafe { std::ptr::write_volatile(byte, 0) };
+    }
+    poured
+}
+
+fn pour_by(
+    page: &mut [u8],
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    most: u64,
+) -> std::result::Result<u64, (&'static str, Errno)> {
+    let mut total = 0;
+    while total < most {
+        let filled = match nix::unistd::read(from, page) {
+            Ok(0) => break,
+            Ok(filled) => filled,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(("read", errno)),
+        };
+        let mut rest = page.get(..filled).unwrap_or_default();
+        while !rest.is_empty() {
+            match nix::unistd::write(to, rest) {
+                Ok(0) => return Err(("write(memfd)", Errno::ENOSPC)),
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(("write(memfd)", errno)),
+            }
+        }
+        total += filled as u64;
+    }
+    Ok(total)
 }

@@ -4,12 +4,13 @@ mod engine;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cases;
-use crate::docker::engine::{Container, Engine, Process};
+use crate::docker::engine::{Container, Engine, HTTPS, Process};
 use crate::harness::{Case, Need, Outcome, Stop};
 use crate::jail::{Ran, open_directory, owner};
 
@@ -36,6 +37,7 @@ pub fn cases() -> Vec<Case> {
         with_init_the_terminal_is_the_commands,
         the_exit_code_is_the_commands,
         mistakes_end_with_125_126_and_127,
+        https_on_443_with_roots_key_and_its_redirect_on_80_are_nodes,
     ]
 }
 
@@ -360,5 +362,37 @@ fn mistakes_end_with_125_126_and_127() -> Outcome {
     engine.run(&[], &["/app/nosuch"])?.refused(127, "/app/nosuch");
     engine.run(&[], &["/app/server.js"])?.refused(126, "/app/server.js (mode 0644, owner 0:0) is not executable");
     engine.run(&[], &["/root/.profile"])?.refused(126, "/root/.profile");
+    Ok(())
+}
+
+/// A certificate for localhost, and its key, which is root's alone.
+pub fn certificate(directory: &Path) -> Outcome {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", "privkey.pem"]);
+    let made = Ran::of(openssl.args(["-out", "fullchain.pem"]).current_dir(directory).output()?);
+    assert_eq!(made.code, 0, "{made:?}");
+    fs::set_permissions(directory.join("privkey.pem"), fs::Permissions::from_mode(0o400))?;
+    Ok(())
+}
+
+fn https_on_443_with_roots_key_and_its_redirect_on_80_are_nodes() -> Outcome {
+    Need::Container.programs(&["openssl"])?;
+    let engine = Engine::running()?;
+    let secrets = open_directory();
+    certificate(secrets.path())?;
+    let volume = format!("--volume={}:/run/secrets:ro", secrets.path().display());
+    let hardened = ["--read-only".to_owned(), "--security-opt=no-new-privileges".to_owned()];
+    let least = [&only(&["SETUID", "SETGID", "NET_BIND_SERVICE"])[..], &hardened].concat();
+    for (options, bounding) in [(vec![PRIVILEGED_PORTS.to_owned()], 0), (least, 1 << 6 | 1 << 7 | 1 << 10)] {
+        let container = engine.start_image(HTTPS, &[&options[..], std::slice::from_ref(&volume)].concat())?;
+        // By way of port 80: the client trusts nothing but this certificate.
+        let answer = container.answer_at("http://localhost/", &["--env=NODE_EXTRA_CA_CERTS=/run/secrets/fullchain.pem"])?;
+        assert_eq!((&answer["pid"], &answer["uid"], &answer["CapPrm"]), (&1.into(), &1000.into(), &"0000000000000000".into()));
+        harmless(&container, bounding)?;
+        let key = engine.docker(&["exec", "--user=node", container.name(), "cat", "/run/secrets/privkey.pem"])?;
+        assert!(key.code == 1 && key.stderr.contains("Permission denied"), "{key:?}");
+        assert_eq!(container.stop()?, 0);
+    }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub fn outcome(result: Outcome) -> Result<Completion, Failed> {
     }
 }
 
-/// What a machine may lack. `STEPDOWN_TEST_REQUIRE` names those that must be there: `root,container,systemd`.
+/// What a machine may lack. `STEPDOWN_TEST_REQUIRE` names those that must be there: `root,container,filesystems`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// uid 0 with namespaces to make.
@@ -52,6 +52,10 @@ pub enum Need {
     Services,
     /// gosu and the other programs that are compared with.
     Peers,
+    /// ext4, xfs and btrfs on loop devices, and mounts with mapped ids.
+    Filesystems,
+    /// The Nodes and the frameworks of npm.
+    Node,
 }
 
 impl Need {
@@ -63,6 +67,8 @@ impl Need {
             Self::Strace => "strace",
             Self::Services => "services",
             Self::Peers => "peers",
+            Self::Filesystems => "filesystems",
+            Self::Node => "node",
         }
     }
 

@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
         a_switch,
         a_switch_that_keeps_a_capability,
         a_switch_with_chores,
+        a_switch_with_files_a_secret_and_a_socket_of_anothers,
         a_switch_with_directory_umask_descriptor_and_environment,
         a_switch_by_a_few_capabilities_alone,
         a_start_as_the_target,
@@ -27,8 +28,19 @@ pub fn cases() -> Vec<Case> {
 const ERRORS: [&str; 3] = ["EPERM", "EINVAL", "EINTR"];
 
 /// The calls that set or tell what a process may do: these are also made to lie.
-const CREDENTIALS: [&str; 10] =
-    ["setgroups", "setresgid", "setresuid", "capset", "prctl", "getresuid", "getresgid", "getgroups", "capget", "setfsgid"];
+const CREDENTIALS: [&str; 11] = [
+    "setgroups",
+    "setresgid",
+    "setresuid",
+    "capset",
+    "prctl",
+    "getresuid",
+    "getresgid",
+    "getgroups",
+    "capget",
+    "setfsuid",
+    "setfsgid",
+];
 
 /// A command line, what it is started through, and what its command must turn out to be.
 struct Line {
@@ -93,6 +105,37 @@ fn a_switch_with_chores() -> Outcome {
             let mode = |name: &str| std::fs::metadata(jail.at(name)).map(|facts| facts.mode() & 0o7777).ok();
             assert_eq!((mode("new/dir"), mode("new"), mode("s")), (Some(0o2750), Some(0o755), Some(0o660)));
             assert_eq!((owner(jail.at("new")), owner(jail.at("s"))), ((0, 0), (0, 1000)));
+        },
+    }
+    .inject()
+}
+
+fn a_switch_with_files_a_secret_and_a_socket_of_anothers() -> Outcome {
+    Line {
+        setup: "rm -rf $W/*; printf hush >$W/key; echo log >$W/log; chmod 600 $W/key $W/log",
+        through: &[],
+        arguments: |jail| {
+            let (log, secret) = (format!("{}:append", jail.at("log")), format!("KEY={}", jail.at("key")));
+            let socket = format!("s={},owner=games:staff,mode=0640", jail.at("s"));
+            let listen = ["--listen", "127.0.0.1:80,backlog=9,reuse-port", "--listen", &socket];
+            listen.into_iter().chain(["--open", &log, "--secret", &secret, "node"]).map(str::to_owned).collect()
+        },
+        planned: |report| {
+            report.is_exactly(1000, 1000, &NODES);
+            assert_eq!(report.descriptors(), [0, 1, 2, 3, 4, 5, 64]);
+            assert_eq!(report.variable("LISTEN_FDNAMES").as_deref(), Some("unknown:s:log"));
+            assert_eq!(report.variable("KEY").as_deref(), Some("/proc/self/fd/64"));
+            let of = |fd: u64, what: &str| report.descriptor(fd).map(|one| one[what].clone()).unwrap_or_default();
+            assert_eq!((of(64, "uid"), of(64, "gid"), of(64, "can_be_opened_again")), (1000.into(), 1000.into(), true.into()));
+            assert!(of(5, "target").as_str().is_some_and(|target| target.ends_with("/log")));
+            assert_eq!((of(3, "kind"), of(4, "kind")), ("socket".into(), "socket".into()));
+            assert_eq!((report.text("directory"), report.text("umask")), ("/", "0022"));
+        },
+        done: |jail| {
+            use std::os::unix::fs::MetadataExt;
+            let facts = |name: &str| std::fs::symlink_metadata(jail.at(name)).map(|f| (f.uid(), f.gid(), f.mode() & 0o777)).ok();
+            assert_eq!((facts("key"), facts("log")), (Some((0, 0, 0o600)), Some((0, 0, 0o600))));
+            assert_eq!(facts("s"), Some((5, 50, 0o640)));
         },
     }
     .inject()

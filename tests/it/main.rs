@@ -14,7 +14,10 @@ mod identity;
 mod init;
 mod injection;
 mod mistakes;
+mod node;
+mod ownership;
 mod peers;
+mod secrets;
 mod sockets;
 mod systemd;
 mod telling;
@@ -22,11 +25,16 @@ mod telling;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
+    if ownership::play_part() {
+        return;
+    }
     let arguments = Arguments::from_args();
-    let concerns: [(&str, Vec<harness::Case>); 11] = [
+    let concerns: Vec<(&str, Vec<harness::Case>)> = vec![
         ("identity", identity::cases()),
         ("chores", chores::cases()),
+        ("ownership", ownership::cases()),
         ("sockets", sockets::cases()),
+        ("secrets", secrets::cases()),
         ("command", command::cases()),
         ("telling", telling::cases()),
         ("mistakes", mistakes::cases()),
@@ -35,6 +43,7 @@ fn main() {
         ("peers", peers::cases()),
         ("docker", docker::cases()),
         ("systemd", systemd::cases()),
+        ("node", node::cases()),
     ];
     let trials = concerns.into_iter().flat_map(|(concern, cases)| {
         let trial = move |(name, case): harness::Case| {

@@ -2,6 +2,7 @@
 //!
 //! Each mistake is made alone, and again behind chores that must then not have been done.
 
+mod handed;
 mod met;
 mod typed;
 
@@ -19,6 +20,7 @@ use crate::jail::{self, Jail, Ran};
 pub fn cases() -> Vec<Case> {
     let mut all = typed::cases();
     all.extend(met::cases());
+    all.extend(handed::cases());
     all
 }
 

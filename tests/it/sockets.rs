@@ -1,5 +1,7 @@
 //! `--listen`, and sockets received from a service manager.
 
+mod options;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +12,7 @@ use crate::harness::{Case, Need, Outcome};
 use crate::jail::{Jail, owner};
 
 pub fn cases() -> Vec<Case> {
-    cases![
+    let mut all = cases![
         a_port_alone_serves_both_families_and_is_handed_on_from_3,
         addresses_of_one_family_and_datagrams,
         without_ipv6_a_port_alone_is_ipv4,
@@ -21,8 +23,11 @@ pub fn cases() -> Vec<Case> {
         a_port_in_use_or_privileged_is_an_error_with_a_hint,
         sockets_received_come_first_and_keep_their_names,
         listen_variables_that_are_not_for_us_are_dropped,
+        where_the_kernel_knows_no_pidfd_listen_pid_decides,
         the_directory_a_socket_is_bound_from_is_not_the_commands,
-    ]
+    ];
+    all.extend(options::cases());
+    all
 }
 
 /// Serves one connection on each descriptor it was handed, in order.
@@ -183,10 +188,11 @@ fn a_port_in_use_or_privileged_is_an_error_with_a_hint() -> Outcome {
 }
 
 /// Hands two sockets on, as a service manager would, and becomes its arguments.
-const MANAGER: &str = "import os,socket,sys\n\
+pub const MANAGER: &str = "import os,socket,sys\n\
     a,b=[socket.create_server(('127.0.0.1',p)) for p in (5001,5002)]\n\
     c,d=os.dup(a.fileno()),os.dup(b.fileno()); os.dup2(c,3); os.dup2(d,4)\n\
-    os.environ.update(LISTEN_FDS='2',LISTEN_PID=str(os.getpid()),LISTEN_FDNAMES='one:two',LISTEN_PIDFDID='77')\n\
+    os.environ.update(LISTEN_FDS='2',LISTEN_PID=str(os.getpid()),LISTEN_FDNAMES='one:two')\n\
+    os.environ['LISTEN_PIDFDID']=os.environ['PIDFD_ID']=str(os.fstat(os.pidfd_open(os.getpid())).st_ino)\n\
     exec(os.environ.get('TWEAK',''))\n\
     os.execv(sys.argv[1],sys.argv[1:])";
 
@@ -197,7 +203,8 @@ fn sockets_received_come_first_and_keep_their_names() -> Outcome {
     assert_eq!(report.variable("LISTEN_FDS").as_deref(), Some("3"));
     assert_eq!(report.variable("LISTEN_FDNAMES").as_deref(), Some("one:two:http"));
     assert_eq!(report.variable("LISTEN_PID"), Some(report.number("pid").to_string()));
-    assert_eq!(report.variable("LISTEN_PIDFDID").as_deref(), Some("77"), "the process is the same one");
+    assert!(report.variable("LISTEN_PIDFDID").is_some());
+    assert_eq!(report.variable("LISTEN_PIDFDID"), report.variable("PIDFD_ID"), "the process is the same one");
     assert_eq!(report.descriptors(), [0, 1, 2, 3, 4, 5]);
     let said = sockets(&jail, &["--listen", "80"])?;
     let ports: Vec<&str> = said.lines().filter_map(|line| line.split(", ").nth(1)?.split([',', ')']).next()).collect();
@@ -208,9 +215,15 @@ fn sockets_received_come_first_and_keep_their_names() -> Outcome {
 
 fn listen_variables_that_are_not_for_us_are_dropped() -> Outcome {
     python()?;
+    if !pidfds_have_ids() {
+        return Err(Need::Root.missing("needs a kernel with pidfs, Linux 6.9"));
+    }
     for (tweak, warned) in [
         ("os.environ['LISTEN_PID']='99999'", false),
         ("del os.environ['LISTEN_PID']", false),
+        // A process of the same number, but another one.
+        ("os.environ['LISTEN_PIDFDID']=str(int(os.environ['PIDFD_ID'])+1)", false),
+        ("os.environ['LISTEN_PIDFDID']='x'", false),
         ("os.environ['LISTEN_FDS']='5'", true),
         ("os.environ['LISTEN_FDS']='-1'", true),
         ("os.environ['LISTEN_FDNAMES']='one'", true),
@@ -228,6 +241,29 @@ fn listen_variables_that_are_not_for_us_are_dropped() -> Outcome {
             assert_eq!(report.variable(name), None, "{tweak}");
         }
     }
+    Ok(())
+}
+
+/// Whether the inode of a pidfd tells its process from every other.
+fn pidfds_have_ids() -> bool {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mut numbers = release.split('.').map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(9))
+}
+
+fn where_the_kernel_knows_no_pidfd_listen_pid_decides() -> Outcome {
+    python()?;
+    Need::Strace.programs(&["strace"])?;
+    let wrong = "os.environ['LISTEN_PIDFDID']='77'";
+    let trace = ["strace", "-qq", "-o/dev/null", "-e", "trace=pidfd_open,execve", "-e", "inject=pidfd_open:error=ENOSYS"];
+    // The manager becomes strace, which starts stepdown as its child: so that is whose id it has to tell.
+    let manager = MANAGER.replace("os.execv(sys.argv[1],sys.argv[1:])", "os.execvp(sys.argv[1],sys.argv[1:])");
+    let strace_runs = "import os,sys\nos.environ['LISTEN_PID']=str(os.getpid()); os.execv(sys.argv[1],sys.argv[1:])";
+    let jail = Jail::new()?.network().through(&["python3", "-c", &manager]).through(&trace);
+    let jail = jail.through(&["python3", "-c", strace_runs]).variable("TWEAK", wrong);
+    let report = jail.report(&["node"])?;
+    assert_eq!(report.variable("LISTEN_PIDFDID").as_deref(), Some("77"));
+    assert_eq!(report.descriptors(), [0, 1, 2, 3, 4]);
     Ok(())
 }
 

@@ -1,14 +1,15 @@
 //! systemd: a real one is booted once, in a container, with a unit for each promise; the cases read what came of it.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+mod boot;
+mod units;
+
+use std::collections::BTreeSet;
+
+use boot::boot;
 
 use crate::cases;
-use crate::harness::{self, Case, Need, Outcome, Stop};
-use crate::jail::{self, Jail, Ran};
+use crate::harness::{Case, Need, Outcome, Stop};
+use crate::jail::Jail;
 use crate::report::Report;
 
 pub fn cases() -> Vec<Case> {
@@ -30,276 +31,23 @@ pub fn cases() -> Vec<Case> {
         what_fails_is_the_units_exit_status,
         a_notify_service_is_the_command_itself,
         under_init_the_supervisor_is_the_main_process_and_nobody,
+        a_node_that_says_it_is_ready_is_believed_and_finds_its_watchdog,
+        journalds_stream_is_the_commands_stderr,
+        node_reads_a_secret_with_the_capabilities_of_the_examples,
         systemd_run_gives_the_command_its_pipes,
         the_examples_pass_systemd_analyze_verify,
         the_example_with_a_socket_unit_answers_on_port_80,
         the_example_that_listens_itself_answers_on_port_80,
+        the_https_example_answers_on_443_with_roots_key,
     ]
 }
 
 /// The user `node` of `scripts/make-systemd-root`.
 const NODES: [u64; 3] = [4, 100, 1000];
 
-/// Units that run once, by what stands in [Service]; stdout and stderr go to files of the unit's name.
-const ONESHOTS: [(&str, &str); 24] = [
-    (
-        // The shell becomes the report, so that its pid is the command's.
-        "handed",
-        "ExecStart=stepdown --listen own=8082 --listen 127.0.0.1:8083 node -- \
-         /bin/sh -c 'cat /proc/net/tcp6 /proc/net/tcp >&2; exec report'",
-    ),
-    ("plain", "Environment=HOME=/root SECRET=1\nExecStart=stepdown --unset-env SECRET node -- report"),
-    ("bare", "ExecStart=report"),
-    ("bounded", "CapabilityBoundingSet=CAP_SETUID CAP_SETGID\nExecStart=stepdown node -- report"),
-    ("user", "User=node\nExecStart=stepdown node -- report"),
-    ("user-ambient", "User=node\nAmbientCapabilities=CAP_NET_BIND_SERVICE\nExecStart=stepdown --listen low=81 node -- report"),
-    ("user-other", "User=daemon\nExecStart=stepdown node -- report"),
-    (
-        "bang",
-        "User=node\nStateDirectory=bang\nLoadCredential=secret:/etc/hostname\n\
-         ExecStart=!stepdown --mkdir /var/lib/banged node -- /bin/sh -ec \
-         'cat $CREDENTIALS_DIRECTORY/secret >&2; touch /var/lib/bang/x /var/lib/banged/x; exec report'",
-    ),
-    ("dynamic", "DynamicUser=yes\nExecStart=stepdown --if-root node -- report"),
-    ("dynamic-switch", "DynamicUser=yes\nExecStart=stepdown node -- report"),
-    ("no-new-privs", "NoNewPrivileges=yes\nExecStart=stepdown node -- report"),
-    ("no-fixup", "SecureBits=no-setuid-fixup\nExecStart=stepdown node -- report"),
-    ("noroot", "SecureBits=noroot\nExecStart=stepdown node -- report"),
-    ("filtered", "SystemCallFilter=@system-service\nExecStart=stepdown --mkdir /var/lib/filtered --listen 8084 node -- report"),
-    ("filtered-setuid", "SystemCallFilter=~@setuid\nSystemCallErrorNumber=EPERM\nExecStart=stepdown node -- report"),
-    ("filtered-capset", "SystemCallFilter=~capset\nSystemCallErrorNumber=EPERM\nExecStart=stepdown node -- report"),
-    ("private-users", "PrivateUsers=yes\nExecStart=stepdown node -- report"),
-    ("refused", "ExecStart=stepdown no-such-user -- report"),
-    ("chore-failed", "ExecStart=stepdown --chown /no/such/path node -- report"),
-    ("missing", "ExecStart=stepdown node -- /no/such/command"),
-    ("unusable", "ExecStart=stepdown node -- /etc/passwd"),
-    ("own-code", "ExecStart=stepdown node -- /bin/sh -c 'exit 42'"),
-    ("init", "ExecStart=stepdown --init --listen 8086 node -- report"),
-    ("notify", "ExecStart=stepdown node -- /bin/systemd-notify --ready\nType=notify"),
-];
-
-/// The other units, as files.
-const FILES: [(&str, &str); 5] = [
-    ("handed.socket", "[Socket]\nListenStream=8080\nListenStream=/run/handed.sock\nFileDescriptorName=web\nRemoveOnStop=yes\n"),
-    // SIGTERM goes to the main process alone, which is the supervisor.
-    (
-        "init-exec.service",
-        "[Service]\nType=exec\nKillMode=mixed\nStandardOutput=truncate:/out/init-exec.out\nExecStart=stepdown --init node -- \
-         /bin/sh -c 'trap \"echo stopped; exit 0\" TERM; echo started; while :; do sleep 60 & wait; done'\n",
-    ),
-    (
-        "init-notify.service",
-        "[Service]\nType=notify\nNotifyAccess=all\nKillMode=mixed\nTimeoutStartSec=20\nStandardOutput=truncate:/out/init-notify.out\n\
-         ExecStart=stepdown --init --rewrite TERM=USR1 --exit-as 138=0 node -- \
-         /bin/sh -c 'systemd-notify --ready; echo started; while :; do sleep 60; done'\n",
-    ),
-    ("inetd.socket", "[Socket]\nListenStream=127.0.0.1:8085\nAccept=yes\n"),
-    (
-        "inetd@.service",
-        "[Service]\nStandardInput=socket\nStandardError=append:/out/inetd.err\nExecStart=stepdown node -- report\n",
-    ),
-];
-
-/// What the container boots into. systemd-run needs the bus.
-const PROBE_UNIT: &str = "\
-[Unit]
-Wants=dbus.socket
-After=dbus.socket
-[Service]
-Type=oneshot
-ExecStart=/bin/bash /etc/systemd/system/probe.sh
-";
-
-/// Starts the units, asks the examples over HTTP, and ends the container. Runs in it as its last unit.
-const PROBE: &str = r#"
-exec 2>/out/probe.log
-set -x
-stepdown --version >/out/version || { systemctl exit 9; exit; }
-report >/dev/null || { systemctl exit 9; exit; }
-ask() ( exec 5<>/dev/tcp/127.0.0.1/$1 && printf 'GET / HTTP/1.0\r\nHost: localhost\r\n\r\n' >&5 && timeout 20 cat <&5 )
-results() { systemctl show --property=Id,Result,ExecMainStatus "$@"; }
-state() { p=$(systemctl show --value --property=MainPID $1); tr '\0' '\n' </proc/$p/cmdline; cat /proc/$p/status; find /var/lib/app -exec stat -c '%n %u:%g %a' {} +; }
-
-systemd-analyze verify --man=no /etc/systemd/system/app*.s* >/out/verify 2>&1; echo "exit code $?" >>/out/verify
-systemctl start handed.socket inetd.socket
-systemctl start $ONESHOTS
-results $ONESHOTS >/out/results
-ask 8085 >/out/inetd.out
-systemd-run --quiet --wait --pipe stepdown node -- report </dev/null 2>/out/run.err | cat >/out/run.out
-
-systemctl start init-exec.service init-notify.service
-for unit in init-exec init-notify; do
-    until grep -q started /out/$unit.out; do sleep 0.1; done
-    systemctl show --value --property=ActiveState $unit.service >/out/$unit.state
-    p=$(systemctl show --value --property=MainPID $unit.service); cat /proc/$p/comm /proc/$p/status >>/out/$unit.state
-done
-systemctl stop init-exec.service init-notify.service
-results init-exec.service init-notify.service >/out/init.results
-
-# Somebody else's, closed to all but its owner: what the example's CapabilityBoundingSet= has to be enough for.
-install -d -o daemon -m 700 /var/lib/app /var/lib/app/sub
-install -o games -m 600 /dev/null /var/lib/app/sub/file
-systemctl start app.socket
-ask 80 >/out/app.http
-state app.service >/out/app.state
-systemctl stop app.socket app.service
-results app.service >/out/app.results
-rm -rf /var/lib/app
-systemctl start app-listen.service
-# Type=exec is done before the port is open.
-for i in {1..100}; do ask 80 >/out/app-listen.http && break; sleep 0.1; done
-state app-listen.service >/out/app-listen.state
-systemctl stop app-listen.service
-results app-listen.service >/out/app-listen.results
-journalctl --no-pager --output=cat >/out/journal 2>&1
-systemctl exit 0
-"#;
-
-/// Stands in for examples/node/server.js where that is not there.
-const SERVER: &str = "\
-require('http').createServer((_, response) => response.end(JSON.stringify({ uid: process.getuid() })))
-  .listen({ fd: 3 }, () => { process.on('SIGTERM', () => process.exit(0)); });
-";
-
-/// What a boot left behind.
-struct Booted {
-    /// What the units wrote, by the files' names.
-    files: BTreeMap<String, String>,
-    /// How the container ended.
-    ran: Ran,
-}
-
-impl Booted {
-    fn text(&self, file: &str) -> Result<&str, Stop> {
-        let missing = || Stop::Fail(format!("no {file} in {:?}; the container: {:?}", self.files.keys(), self.ran));
-        Ok(self.files.get(file).ok_or_else(missing)?.as_str())
-    }
-
-    /// What the command of a unit said it got.
-    fn report(&self, unit: &str) -> Result<Report, Stop> {
-        let text = self.text(&format!("{unit}.out"))?;
-        let stderr = self.files.get(&format!("{unit}.err"));
-        let no_report = |error| Stop::Fail(format!("{unit} made no report: {error}: {text:?}, {stderr:?}"));
-        serde_json::from_str(text).map(Report).map_err(no_report)
-    }
-
-    /// `Result=` and `ExecMainStatus=` of a unit.
-    fn result(&self, file: &str, unit: &str) -> Result<(String, i32), Stop> {
-        let id = format!("Id={unit}.service");
-        let text = self.text(file)?;
-        let block = text.split("\n\n").find(|block| block.lines().any(|line| line == id));
-        let value = |name: &str| block?.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        let status = value("ExecMainStatus").and_then(|status| status.parse().ok());
-        match (value("Result"), status) {
-            (Some(result), Some(status)) => Ok((result.to_owned(), status)),
-            _ => Err(Stop::Fail(format!("no result of {unit} in {text:?}"))),
-        }
-    }
-
-    /// Asserts that a unit failed with this exit status, having said this.
-    fn refused(&self, unit: &str, status: i32, said: &str) -> Outcome {
-        let code = self.result("results", unit)?;
-        let stderr = self.text(&format!("{unit}.err"))?.to_owned();
-        let stdout = self.text(&format!("{unit}.out"))?.to_owned();
-        assert_eq!(code, ("exit-code".to_owned(), status), "{unit}: {stderr}");
-        assert_eq!(stdout, "", "{unit}: no command may have run");
-        Ran { code: status, stdout, stderr }.refused(status, said);
-        Ok(())
-    }
-}
-
-/// Boots once, whichever case comes first.
-fn boot() -> Result<&'static Booted, Stop> {
-    static BOOTED: OnceLock<Result<Booted, String>> = OnceLock::new();
-    harness::root()?;
-    Need::Systemd.programs(&["systemd-nspawn", "mmdebstrap", "flock", "timeout"])?;
-    match BOOTED.get_or_init(|| root().and_then(|root| run(&root))) {
-        Ok(booted) => Ok(booted),
-        Err(why) => Err(Need::Systemd.missing(why)),
-    }
-}
-
-fn source(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// The root file system, made at the first run and kept among what cargo built.
-fn root() -> Result<PathBuf, String> {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-images").join("systemd-root");
-    let made = Command::new(source("scripts/make-systemd-root")).arg(&root).output().map_err(|error| error.to_string())?;
-    if made.status.success() {
-        Ok(root)
-    } else {
-        Err(format!("scripts/make-systemd-root: {}", String::from_utf8_lossy(&made.stderr)))
-    }
-}
-
-/// Boots the root file system, which stays as it is, and collects what the units wrote.
-fn run(root: &Path) -> Result<Booted, String> {
-    let said = |error: std::io::Error| error.to_string();
-    let directory = jail::open_directory();
-    let at = |name: &str| directory.path().join(name);
-    for name in ["units", "out", "app"] {
-        fs::create_dir(at(name)).map_err(said)?;
-    }
-    furnish(&at("units"), &at("app")).map_err(said)?;
-    let bind = |option: &str, from: &Path, to: &str| format!("--{option}={}:{to}", from.display());
-    let programs = jail::programs();
-    // The lock: with --keep-unit every container here is in the same cgroups, so one is booted at a time. The
-    // time: what hangs is killed with all it started.
-    let booted = Command::new("flock")
-        .args(["--close", "/sys/fs/cgroup", "timeout", "--kill-after=5", "120"])
-        .args(["systemd-nspawn", "--quiet", "--volatile=overlay", "--private-network", "--register=no", "--keep-unit"])
-        .args(["--console=pipe", "--machine=stepdown-test", "--directory"])
-        .arg(root)
-        .arg(bind("bind-ro", &programs.stepdown, "/usr/local/bin/stepdown"))
-        .arg(bind("bind-ro", &programs.report, "/usr/local/bin/report"))
-        .arg(bind("bind-ro", &at("units"), "/etc/systemd/system"))
-        .arg(bind("bind-ro", &at("app"), "/srv/app"))
-        .arg(bind("bind", &at("out"), "/out"))
-        .args(["--boot", "systemd.unit=probe.service"])
-        .stdin(std::process::Stdio::null())
-        .output()
-        .map_err(said)?;
-    let ran = Ran::of(booted);
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(at("out")).map_err(said)?.flatten() {
-        let content = String::from_utf8_lossy(&fs::read(entry.path()).map_err(said)?).into_owned();
-        files.insert(entry.file_name().to_string_lossy().into_owned(), content);
-    }
-    match ran.code {
-        9 => Err("stepdown or report does not run in the container: build them static, for a musl target".to_owned()),
-        // From here on it is the cases' to judge.
-        _ if files.contains_key("version") => Ok(Booted { files, ran }),
-        _ => Err(format!("systemd does not boot here: {ran:?}")),
-    }
-}
-
-/// Writes the units and the server; the examples are the files that are published.
-fn furnish(units: &Path, app: &Path) -> std::io::Result<()> {
-    for (name, service) in ONESHOTS {
-        let unit = format!(
-            "[Service]\nType=oneshot\nTimeoutStartSec=20\nStandardOutput=truncate:/out/{name}.out\nStandardError=truncate:/out/{name}.err\n{service}\n"
-        );
-        fs::write(units.join(format!("{name}.service")), unit)?;
-    }
-    for (name, unit) in FILES {
-        fs::write(units.join(name), unit)?;
-    }
-    for name in ["app.service", "app.socket", "app-listen.service"] {
-        fs::copy(source("examples/systemd").join(name), units.join(name))?;
-    }
-    let names: Vec<String> = ONESHOTS.iter().map(|(name, _)| format!("{name}.service")).collect();
-    fs::write(units.join("probe.sh"), format!("ONESHOTS='{}'\n{PROBE}", names.join(" ")))?;
-    fs::write(units.join("probe.service"), PROBE_UNIT)?;
-    match fs::read(source("examples/node/server.js")) {
-        Ok(server) => fs::write(app.join("server.js"), server),
-        Err(_) => fs::write(app.join("server.js"), SERVER),
-    }
-}
-
 /// The sockets that listen on a port, as /proc/self/fd shows them, in a table of proc_net_tcp (state 0A is listening).
-fn listening(table: &str, port: u16) -> Vec<String> {
+/// A table that is read while others come and go may name one twice.
+fn listening(table: &str, port: u16) -> BTreeSet<String> {
     let suffix = format!(":{port:04X}");
     let inode = |line: &str| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
         [_, local, _, "0A", _, _, _, _, _, inode, ..] if local.ends_with(&suffix) => Some(format!("socket:[{inode}]")),
@@ -319,7 +67,7 @@ fn sockets_of_a_socket_unit_come_first_and_keep_their_names_and_ours_follow() ->
     let table = booted.text("handed.err")?;
     for (fd, port) in [(3, 8080), (5, 8082), (6, 8083)] {
         let target = report.descriptor(fd).and_then(|one| one["target"].as_str()).unwrap_or_default().to_owned();
-        assert_eq!(listening(table, port), [target], "port {port} is descriptor {fd}: {table}");
+        assert_eq!(listening(table, port), [target].into(), "port {port} is descriptor {fd}: {table}");
     }
     Ok(())
 }
@@ -476,6 +224,36 @@ fn under_init_the_supervisor_is_the_main_process_and_nobody() -> Outcome {
     Ok(())
 }
 
+fn a_node_that_says_it_is_ready_is_believed_and_finds_its_watchdog() -> Outcome {
+    let booted = boot()?;
+    // `systemctl start` came back, and the unit was active: READY=1 had been believed.
+    let state = booted.text("ready.state")?;
+    let line =
+        |name: &str| state.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned();
+    assert_eq!((line("ActiveState"), line("StatusText")), ("active".to_owned(), "listening".to_owned()), "{state}");
+    let told: serde_json::Value = serde_json::from_str(booted.text("ready.out")?)?;
+    assert_eq!(told["pid"].to_string(), line("MainPID"), "{told}");
+    assert_eq!((&told["WATCHDOG_PID"], &told["WATCHDOG_USEC"]), (&line("MainPID").into(), &"20000000".into()), "{told}");
+    assert!(told["NOTIFY_SOCKET"].as_str().is_some_and(|path| !path.is_empty()) && told["uid"] == 1000, "{told}");
+    assert_eq!(booted.result("ready.results", "ready")?, ("success".to_owned(), 0));
+    Ok(())
+}
+
+fn journalds_stream_is_the_commands_stderr() -> Outcome {
+    let booted = boot()?;
+    let said = booted.text("stream.out")?;
+    let words: Vec<&str> = said.split_whitespace().collect();
+    assert!(matches!(words.as_slice(), [told, found] if told == found && told.contains(':')), "{said:?}");
+    assert!(booted.text("journal")?.contains("what node says to the journal"));
+    Ok(())
+}
+
+fn node_reads_a_secret_with_the_capabilities_of_the_examples() -> Outcome {
+    let booted = boot()?;
+    assert_eq!(booted.text("secret.out")?, "1000 root:x:true EACCES", "{}", booted.text("secret.err")?);
+    Ok(())
+}
+
 fn systemd_run_gives_the_command_its_pipes() -> Outcome {
     let report = boot()?.report("run")?;
     report.is_exactly(1000, 1000, &NODES);
@@ -520,4 +298,18 @@ fn the_example_with_a_socket_unit_answers_on_port_80() -> Outcome {
 
 fn the_example_that_listens_itself_answers_on_port_80() -> Outcome {
     answers_as_node("app-listen")
+}
+
+fn the_https_example_answers_on_443_with_roots_key() -> Outcome {
+    let booted = boot()?;
+    let journal = booted.text("journal")?;
+    let answer: serde_json::Value = serde_json::from_str(booted.text("https.http")?)
+        .map_err(|error| Stop::Fail(format!("{error}: {:?} {journal}", booted.files.get("probe.log"))))?;
+    assert_eq!((&answer["uid"], &answer["groups"]), (&1000.into(), &serde_json::json!([4, 100, 1000])), "{answer}");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(answer[set], "0000000000000000", "{answer}");
+    }
+    assert_eq!((&answer["NoNewPrivs"], booted.text("https.key")?), (&"1".into(), "400 0\n"));
+    assert_eq!(booted.result("https.results", "https")?.0, "success", "{journal}");
+    Ok(())
 }

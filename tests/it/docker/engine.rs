@@ -16,6 +16,9 @@ use crate::jail::{Ran, open_directory, programs};
 /// Built from Dockerfile.example.
 const EXAMPLE: &str = "stepdown-example";
 
+/// Built from examples/node/https/Dockerfile, on top of it.
+pub const HTTPS: &str = "stepdown-https";
+
 /// What the containers are below in every cgroup hierarchy.
 const CGROUP: &str = "stepdown-test";
 
@@ -98,6 +101,8 @@ impl Engine {
         let build = ["build", "--network=none", "--file=Dockerfile.example"];
         self.must(&[&build[..], &["--target=build", "--tag=stepdown-example-build", "."]].concat())?;
         self.must(&[&build[..], &["--tag", EXAMPLE, "."]].concat())?;
+        let https = ["build", "--network=none", "--file=examples/node/https/Dockerfile"];
+        self.must(&[&https[..], &["--build-arg", &format!("STEPDOWN_IMAGE={EXAMPLE}"), "--tag", HTTPS, "."]].concat())?;
         self.must(&["image", "prune", "--force"]).map(drop)
     }
 
@@ -146,10 +151,14 @@ impl Engine {
 
     /// The words of a `docker run` of the example, in which the binary under test stands for the built one.
     pub fn run_line(&self, options: &[String], command: &[&str]) -> Vec<String> {
+        self.run_line_of(EXAMPLE, options, command)
+    }
+
+    fn run_line_of(&self, image: &str, options: &[String], command: &[&str]) -> Vec<String> {
         let mount = format!("--volume={}:/usr/local/bin/stepdown:ro", programs().stepdown.display());
         let mut line = vec!["run".to_owned(), "--rm".into(), "--network=none".into(), mount];
         line.extend(options.iter().cloned());
-        line.push(EXAMPLE.into());
+        line.push(image.into());
         line.extend(command.iter().map(|&word| word.to_owned()));
         line
     }
@@ -176,12 +185,20 @@ impl Engine {
 
     /// Starts the example, with the binary under test.
     pub fn start(self: &Arc<Self>, options: &[String]) -> Result<Container, Stop> {
-        self.start_with(options, &[])
+        self.start_image(EXAMPLE, options)
     }
 
     /// Starts the example with another command.
     pub fn start_with(self: &Arc<Self>, options: &[String], command: &[&str]) -> Result<Container, Stop> {
-        let line = self.run_line(options, command);
+        self.detached(&self.run_line(options, command))
+    }
+
+    /// Starts another image, with the binary under test.
+    pub fn start_image(self: &Arc<Self>, image: &str, options: &[String]) -> Result<Container, Stop> {
+        self.detached(&self.run_line_of(image, options, &[]))
+    }
+
+    fn detached(self: &Arc<Self>, line: &[String]) -> Result<Container, Stop> {
         let words = line.iter().map(String::as_str).map(|word| if word == "--rm" { "--detach" } else { word });
         self.started(&words.collect::<Vec<_>>())
     }
@@ -285,7 +302,7 @@ pub struct Process {
 
 /// Asks the server from within, as node, and patiently: before the chores are done nobody listens.
 const ASK: &str = "
-    const ask = () => fetch('http://127.0.0.1:80/').then((response) => response.text(),
+    const ask = () => fetch(process.argv[1]).then((response) => response.text(),
         () => new Promise((again) => setTimeout(again, 20)).then(ask));
     setTimeout(() => process.exit(1), 10000).unref();
     ask().then((text) => { process.stdout.write(text); process.exit(0); });
@@ -299,7 +316,13 @@ impl Container {
 
     /// What the server on port 80 says of itself.
     pub fn answer(&self) -> Result<serde_json::Value, Stop> {
-        let ran = self.engine.docker(&["exec", "--user=node", &self.id, "node", "-e", ASK])?;
+        self.answer_at("http://127.0.0.1:80/", &[])
+    }
+
+    /// What it says at a URL, to which it may redirect, asked with these options of `docker exec`.
+    pub fn answer_at(&self, url: &str, options: &[&str]) -> Result<serde_json::Value, Stop> {
+        let line = [&["exec", "--user=node"], options, &[&self.id, "node", "-e", ASK, url]].concat();
+        let ran = self.engine.docker(&line)?;
         match serde_json::from_str(&ran.stdout) {
             Ok(answer) if ran.code == 0 => Ok(answer),
             _ => Err(Stop::Fail(format!("no answer: {ran:?}; log: {:?}", self.engine.docker(&["logs", &self.id])?))),

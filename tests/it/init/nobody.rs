@@ -6,6 +6,7 @@ use super::{ROLES, Running, children, path, status, until};
 use crate::cases;
 use crate::harness::{Case, Need, Outcome, Stop};
 use crate::jail::programs;
+use crate::sockets::MANAGER;
 
 pub fn cases() -> Vec<Case> {
     cases![
@@ -144,10 +145,9 @@ fn listen_pid_is_the_childs() -> Outcome {
         assert_eq!(report.variable("LISTEN_PID"), Some(report.number("pid").to_string()), "{role:?}");
         assert_eq!((report.variable("LISTEN_FDS").as_deref(), report.descriptors()), (Some("1"), vec![0, 1, 2, 3]));
         // Received by stepdown, handed on to the child: another process, so that what told the processes apart goes.
-        let set = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_PIDFDID=5; exec 3</dev/zero \"$@\"";
-        let report = role.jail()?.through(&["sh", "-c", set, "sh"]).report(&["--init", "node"])?;
+        let report = role.jail()?.network().through(&["python3", "-c", MANAGER]).report(&["--init", "node"])?;
         assert_eq!(report.variable("LISTEN_PID"), Some(report.number("pid").to_string()), "{role:?}");
-        assert_eq!((report.variable("LISTEN_PIDFDID"), report.descriptors()), (None, vec![0, 1, 2, 3]), "{role:?}");
+        assert_eq!((report.variable("LISTEN_PIDFDID"), report.descriptors()), (None, vec![0, 1, 2, 3, 4]), "{role:?}");
     }
     Ok(())
 }

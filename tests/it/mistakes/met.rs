@@ -149,15 +149,15 @@ fn a_descriptor_to_be_kept_is_open_and_free() -> Outcome {
             no(&["--keep-fd", "2147483647", "node", "true"], "--keep-fd 2147483647: descriptor 2147483647 is not open"),
             no(
                 &["--listen", "@a", "--keep-fd", "3", "node", "true"],
-                "--keep-fd 3: the sockets of --listen take descriptors 3 to 3",
+                "--keep-fd 3: what --listen and --open hand on takes descriptors 3 to 3",
             ),
             no(
                 &["--keep-fd", "4", "--listen", "@a", "--listen", "@b", "node", "true"],
-                "--keep-fd 4: the sockets of --listen take descriptors 3 to 4",
+                "--keep-fd 4: what --listen and --open hand on takes descriptors 3 to 4",
             ),
             no(
                 &["--listen", "@a", "node", "cat", "/dev/fd/3"],
-                "an argument names /dev/fd/3, which is open: the sockets of --listen take descriptors 3 to 3",
+                "an argument names /dev/fd/3, which is open: what --listen and --open hand on takes descriptors 3 to 3",
             ),
         ],
     )
@@ -289,13 +289,14 @@ fn a_socket_has_a_path_of_107_bytes_at_most() -> Outcome {
     root_is_told(|jail| jail, &[no(vec!["--listen", path, "node", "true"].leak(), says)])
 }
 
-/// Whether an address is free is known when it is taken, which is after the other chores.
+/// Whether an address is free is known when it is taken, which is after the other chores. Without /proc nobody can
+/// be named.
 fn an_address_that_is_not_to_be_had_is_named() -> Outcome {
     const IN_USE: &str = "the address is in use: stop what listens there, or choose another";
     let stepdown = jail::programs().stepdown.display();
     let taken = format!(
         "{stepdown} --listen $W/s --listen @taken --listen 127.0.0.1:8080 root sleep 60 &\n\
-         until [ \"$(readlink /proc/$!/exe)\" != {stepdown} ] && [ -S $W/s ]; do sleep 0.01; done"
+         until [ \"$(readlink /proc/$!/exe)\" != {stepdown} ] && [ -S $W/s ]; do sleep 0.01; done; mount -t tmpfs none /proc"
     );
     root_is_told(
         |jail| jail.network().setup(&taken),

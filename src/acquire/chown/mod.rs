@@ -1,0 +1,133 @@
+//! `--chown`: a tree belongs to the target, and nothing outside it has changed, whoever stirs in it meanwhile.
+//!
+//! Each entry that somebody could swap is held by descriptor from the look to the change ([`entry`]). A directory is changed after all
+//! that it holds ([`tree`]), so an interrupted run is redone, and never while something below it is wrong. A
+//! large tree is walked ([`walk`]) by as many threads as there are processors ([`crew`]); they are gone
+//! when [`own`] returns.
+
+mod crew;
+mod entry;
+mod tally;
+mod tree;
+mod walk;
+
+use std::os::fd::AsFd;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Error};
+use nix::errno::Errno;
+
+use self::entry::{HardLinks, Names, Within};
+use self::tally::{Counts, Tally};
+use self::tree::Directory;
+use super::{find, is_missing, may_be_made, system_paths};
+use crate::cli::{Chown, ChownPolicy, Demand};
+use crate::failure::{call, hinted, lossy, warn};
+use crate::ids::{Gid, Uid};
+use crate::pathwalk;
+use crate::plan::Plan;
+use crate::sys::{self, FileFacts};
+
+/// Makes a tree belong to the plan's target.
+pub fn own(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
+    let result = own_tree(wanted, plan);
+    match (result, wanted.demand) {
+        (Err(error), Demand::May) => {
+            warn(&format!("{error:#}"));
+            Ok(())
+        }
+        (result, _) => result,
+    }
+}
+
+/// Refuses, before anything has changed, a path that is missing or the system's.
+pub fn check(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
+    let option = option(wanted.demand);
+    system_paths::refuse_name(option, &wanted.path)?;
+    let missing = pathwalk::find(&wanted.path).is_err_and(|error| is_missing(&error));
+    if missing && (wanted.demand == Demand::May || may_be_made(&wanted.path, plan)) {
+        return Ok(());
+    }
+    let found = find(option, &wanted.path)?;
+    system_paths::refuse_file(&found.file).with_context(|| format!("{option} {}", lossy(&wanted.path)))
+}
+
+fn option(demand: Demand) -> &'static str {
+    match demand {
+        Demand::Must => "--chown",
+        Demand::May => "--chown-if-possible",
+    }
+}
+
+/// What is to become of a tree: the same for each thread that works at it.
+struct Order<'a> {
+    /// PATH, for messages.
+    path: &'a str,
+    uid: Uid,
+    gid: Gid,
+    /// The mount that is never left.
+    mount: u64,
+    hard_links: OnceLock<HardLinks>,
+    tally: Tally,
+}
+
+impl Order<'_> {
+    fn is_right(&self, facts: &FileFacts) -> bool {
+        facts.uid == self.uid.get() && facts.gid == self.gid.get()
+    }
+
+    fn is_inside(&self, facts: &FileFacts) -> bool {
+        facts.mount == self.mount
+    }
+
+    fn hard_links(&self) -> HardLinks {
+        *self.hard_links.get_or_init(HardLinks::read)
+    }
+
+    /// Names the call that changes an owner.
+    fn chowned(&self, result: Result<(), Errno>) -> Result<(), Error> {
+        result.map_err(|errno| call(format_args!("fchownat({}, {})", self.uid, self.gid), errno))
+    }
+}
+
+fn own_tree(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
+    let path = lossy(&wanted.path);
+    let top = find(option(wanted.demand), &wanted.path)?;
+    system_paths::refuse_file(&top.file).with_context(|| format!("{} {path}", option(wanted.demand)))?;
+    let facts = sys::facts(top.file.as_fd()).map_err(|errno| call(format_args!("--chown {path}: statx"), errno))?;
+    let order = Order {
+        path: &path,
+        uid: plan.identity.uid,
+        gid: plan.identity.gid,
+        mount: facts.mount,
+        hard_links: OnceLock::new(),
+        tally: Tally::new(plan.verbosity),
+    };
+    if plan.chown_policy == ChownPolicy::OnRootMismatch && order.is_right(&facts) {
+        return Ok(());
+    }
+    if facts.is_directory() {
+        let open = tree::open(top.file.as_fd(), c".").map_err(|errno| call(format_args!("--chown {path}: open"), errno))?;
+        crew::walk(&order, Arc::new(Directory::top(open, facts))).with_context(|| format!("--chown {path}"))?;
+    } else {
+        let mut counts = Counts::default();
+        let within = Within { directory: top.directory.as_fd(), names: Names::Shifting };
+        if let Err(error) = entry::own(&order, &within, &top.name, &mut counts) {
+            order.tally.fail(|| path.clone().into_owned(), error);
+        }
+        order.tally.add(&mut counts);
+    }
+    order.tally.conclude(&path).map_err(with_hint)
+}
+
+fn with_hint(error: Error) -> Error {
+    let hint = match error.downcast_ref() {
+        Some(Errno::EPERM) => "CAP_CHOWN is missing, or the file system forbids it (an immutable file, NFS root_squash)",
+        Some(Errno::EACCES) => "CAP_DAC_READ_SEARCH is missing to look into it (Docker: --cap-add DAC_READ_SEARCH)",
+        Some(Errno::EROFS) => "it is mounted read-only; --chown-if-possible goes on with a warning",
+        Some(Errno::EINVAL | Errno::EOVERFLOW) => "the id has no place in this user namespace or mount",
+        Some(_) => "--chown-if-possible goes on with a warning",
+        None => return error,
+    };
+    hinted(format!("{error:#}"), hint)
+}

@@ -1,0 +1,87 @@
+//! What is seen of a `--chown` that takes long, and of one that fails.
+
+use crate::cases;
+use crate::command::on_a_terminal;
+use crate::harness::{Case, Need, Outcome};
+use crate::jail::Jail;
+
+pub fn cases() -> Vec<Case> {
+    cases![
+        a_short_chown_says_nothing,
+        a_long_chown_says_so_in_one_line,
+        a_long_chown_that_fails_says_so_and_how_long_it_took,
+        a_long_chown_shows_progress_on_a_terminal,
+        verbose_names_each_entry_that_cant_be_changed_once,
+    ]
+}
+
+/// Holds up each change for 2.2 s. All the trees here have one wrong directory at the most, so that many
+/// threads take as long as one.
+const SLOWLY: [&str; 8] =
+    ["strace", "-f", "-qq", "-o/dev/null", "-e", "trace=fchownat", "-e", "inject=fchownat:delay_enter=2200000"];
+
+fn a_short_chown_says_nothing() -> Outcome {
+    let jail = Jail::new()?.setup("mkdir -p $W/d; cd $W/d; seq 1 600 | xargs touch; cd /; chown -R 0:0 $W/d");
+    let line = ["--chown", &jail.at("d"), "node", "true"];
+    let ran = jail.run(&line)?;
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    assert_eq!(on_a_terminal(&jail.command(&line))?, "");
+    Ok(())
+}
+
+fn a_long_chown_says_so_in_one_line() -> Outcome {
+    Need::Strace.programs(&["strace"])?;
+    let jail = Jail::new()?.setup("mkdir -p $W/d; touch $W/d/a $W/d/b; chown 1000:1000 $W/d/a $W/d/b").through(&SLOWLY);
+    let ran = jail.run(&["--chown", &jail.at("d"), "node", "true"])?;
+    let told = format!("stepdown: --chown {}: 3 entries looked at, 1 changed in ", jail.at("d"));
+    assert!(ran.code == 0 && ran.stderr.starts_with(&told) && ran.stderr.ends_with(" s\n"), "{ran:?}");
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+    Ok(())
+}
+
+fn a_long_chown_that_fails_says_so_and_how_long_it_took() -> Outcome {
+    Need::Strace.programs(&["strace"])?;
+    let inject = "inject=fchownat:error=EIO:delay_enter=2200000";
+    let jail = Jail::new()?.setup("mkdir -p $W/d").through(&SLOWLY[..7]).through(&[inject]);
+    let ran = jail.run(&["--chown", &jail.at("d"), "node", "true"])?;
+    assert_eq!(ran.code, 125, "{ran:?}");
+    assert_eq!(ran.stderr.matches("1 entries looked at, 0 changed in ").count(), 1, "{ran:?}");
+    assert!(ran.stderr.contains("--chown: 1 of 1 entries can't be changed, the first: "), "{ran:?}");
+    Ok(())
+}
+
+fn a_long_chown_shows_progress_on_a_terminal() -> Outcome {
+    Need::Strace.programs(&["strace", "script"])?;
+    let jail = Jail::new()?.setup("mkdir -p $W/d; cd $W/d; seq 1 4000 | xargs touch; chown 1000:1000 *; chown 0 1 2; cd /");
+    let jail = jail.through(&["strace", "-f", "-qq", "-o/dev/null", "-e", "trace=statx", "-e", "inject=statx:delay_enter=800"]);
+    let said = on_a_terminal(&jail.command(&["--chown", &jail.at("d"), "node", "true"]))?;
+    assert!(said.contains(" entries looked at, ") && said.contains(" changed, ") && said.contains("/s "), "{said:?}");
+    let last = said.lines().last().unwrap_or_default();
+    assert!(said.ends_with(" s\n") && last.contains("4001 entries looked at, 3 changed in "), "{said:?}");
+    Ok(())
+}
+
+fn verbose_names_each_entry_that_cant_be_changed_once() -> Outcome {
+    let jail = Jail::new()?
+        .setup("mkdir -p $W/d; mount -t tmpfs none $W/d; mkdir $W/d/a $W/d/b; touch $W/d/a/one $W/d/a/fine $W/d/b/two $W/d/three")
+        .setup("mkdir $W/d/odd; touch \"$(printf '%s/d/odd/line\\nend' $W)\"")
+        .setup("chattr +i $W/d/a/one $W/d/b/two $W/d/three $W/d/odd/* || exit 77");
+    let ran = jail.run(&["--verbose", "--chown", &jail.at("d"), "1000:1000", "true"])?;
+    if ran.code == 77 {
+        return Err(Need::Filesystems.missing(format!("needs immutable files on tmpfs: {}", ran.stderr)));
+    }
+    assert_eq!(ran.code, 125, "{ran:?}");
+    let summary = ran.stderr.lines().position(|line| line.contains("4 of 9 entries can't be changed"));
+    let Some(summary) = summary else { panic!("no summary: {ran:?}") };
+    let listed: Vec<&str> = ran.stderr.lines().take(summary).collect();
+    assert_eq!(listed.len(), 4, "each once, and nothing that follows from it: {ran:?}");
+    for name in ["d/a/one", "d/b/two", "d/three", "d/odd/line"] {
+        let told = format!("stepdown: {}", jail.at(name));
+        let told: Vec<_> = listed.iter().filter(|line| line.starts_with(&told)).collect();
+        assert!(told.len() == 1 && told[0].contains("EPERM"), "{name}: {ran:?}");
+    }
+    // Without it, the first alone.
+    let ran = jail.run(&["--chown", &jail.at("d"), "1000:1000", "true"])?;
+    assert_eq!(ran.stderr.matches("EPERM").count(), 1, "{ran:?}");
+    Ok(())
+}
