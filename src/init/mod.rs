@@ -9,7 +9,7 @@
 //! | the command has ended, others have not | `remains` |
 //! | what is said about it | `speech` |
 //!
-//! Everything is read in one place, [`Supervisor::until_the_command_ends`]: all signals are blocked, no handler is ever
+//! Everything is read in one place, `Supervisor::until_the_command_ends`: all signals are blocked, no handler is ever
 //! installed, and the kernel is asked for the next one. Nothing there allocates. What it reads of the command are signal
 //! numbers, process ids and wait statuses, all of them made by the kernel.
 

@@ -13,7 +13,7 @@ pub fn cases() -> Vec<Case> {
         both_have_the_targets_ids_and_no_capability,
         what_the_command_keeps_the_supervisor_does_not,
         with_allow_new_privs_the_supervisor_has_no_new_privs_all_the_same,
-        ports_files_and_pipes_are_closed_in_the_supervisor,
+        ports_files_secrets_and_pipes_are_closed_in_the_supervisor,
         the_end_of_the_commands_stdout_is_seen_at_once,
         the_command_can_not_trace_the_supervisor_or_read_its_environment,
         listen_pid_is_the_childs,
@@ -77,17 +77,18 @@ fn with_allow_new_privs_the_supervisor_has_no_new_privs_all_the_same() -> Outcom
     Ok(())
 }
 
-fn ports_files_and_pipes_are_closed_in_the_supervisor() -> Outcome {
+fn ports_files_secrets_and_pipes_are_closed_in_the_supervisor() -> Outcome {
     Need::Strace.programs(&["strace"])?;
-    let listen = "@ports_files_and_pipes_are_closed_in_the_supervisor";
+    let listen = "@ports_files_secrets_and_pipes_are_closed_in_the_supervisor";
     for role in ROLES {
         for errno in ["", "ENOSYS"] {
-            let jail = role.jail()?.network().setup("exec 7</dev/zero; cd /tmp");
+            let jail = role.jail()?.network().setup("exec 7</dev/zero; (umask 077; echo hush >$W/key); cd /tmp");
             let inject = format!("inject=close_range:error={errno}");
             let strace = ["strace", "-D", "-f", "-qq", "-o/dev/null", "-e", "trace=close_range", "-e", &inject];
             let jail = if errno.is_empty() { jail } else { jail.through(&strace) };
-            let running =
-                Running::start(&jail, &["--init", "--keep-fd=7", "--listen", listen, "node", path(&programs().signals)])?;
+            let secret = format!("KEY={}", jail.at("key"));
+            let options = ["--init", "--keep-fd=7", "--listen", listen, "--secret", &secret, "node", path(&programs().signals)];
+            let running = Running::start(&jail, &options)?;
             running.ready()?;
             let open = |pid: u32| -> Result<Vec<i32>, Stop> {
                 let mut open: Vec<i32> = fs::read_dir(format!("/proc/{pid}/fd"))?
@@ -102,7 +103,7 @@ fn ports_files_and_pipes_are_closed_in_the_supervisor() -> Outcome {
                 .iter()
                 .find(|&&pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "signals\n"))
                 .expect("the command");
-            assert_eq!(open(command)?, [0, 1, 2, 3, 7], "{role:?} {errno}");
+            assert_eq!(open(command)?, [0, 1, 2, 3, 7, 64], "{role:?} {errno}");
             assert_eq!(fs::read_link(format!("/proc/{}/cwd", running.pid))?.to_str(), Some("/"));
             assert_eq!(fs::read_link(format!("/proc/{command}/cwd"))?.to_str(), Some("/tmp"));
         }
