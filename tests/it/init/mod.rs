@@ -147,7 +147,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // PID 1 of the jail goes with it.
+        // PID 1 of the jail, and all in there with it. That unshare's end would kill it (PR_SET_PDEATHSIG) is forgotten
+        // by the kernel when stepdown changes its user.
+        for pid in children(self.unshare.id()) {
+            let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status();
+        }
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
     }
