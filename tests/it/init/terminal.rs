@@ -112,6 +112,26 @@ impl Screen {
         self.sees(&format!("{line}\r\n"))
     }
 
+    /// Has a stopped job go on, whose line the shell shows: what is typed before that is echoed in front of it.
+    fn continues(&mut self, job: &str) -> Outcome {
+        self.runs("fg")?;
+        self.sees(&format!("{job}\r\n"))
+    }
+
+    /// Types the key until this is shown: nothing tells when the command begins to read.
+    fn presses_until(&mut self, key: &str, what: &str) -> Outcome {
+        until("", || {
+            let shown = self.text.lock().expect("no panic")[self.seen..].contains(what);
+            if !shown {
+                self.types(key).ok()?;
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            shown.then_some(())
+        })
+        .map_err(|_| Stop::Fail(format!("{what:?} is not shown")))?;
+        self.sees(what)
+    }
+
     /// Waits for this behind what has been seen.
     fn sees(&mut self, what: &str) -> Outcome {
         self.reads(what).map(drop)
@@ -189,7 +209,7 @@ fn ctrl_z_stops_the_job_and_fg_and_bg_make_it_go_on() -> Outcome {
         screen.sees("prompt% ")?;
         screen.runs("echo alive $((1 + 1))")?;
         screen.sees("alive 2\r\n")?;
-        screen.runs("fg")?;
+        screen.continues("$S --init node cat")?;
         screen.types(&format!("{round}\n"))?;
         screen.sees(&format!("{round}\r\n{round}\r\n"))?;
     }
@@ -197,9 +217,8 @@ fn ctrl_z_stops_the_job_and_fg_and_bg_make_it_go_on() -> Outcome {
     screen.sees("Stopped")?;
     // It wants to read in the background, and is stopped for it again.
     screen.runs("bg")?;
-    screen.types("\n")?;
-    screen.sees("Stopped")?;
-    screen.runs("fg")?;
+    screen.presses_until("\n", "Stopped")?;
+    screen.continues("$S --init node cat")?;
     screen.types("four\n")?;
     screen.sees("four\r\nfour\r\n")?;
     screen.types(CTRL_D)?;
@@ -229,8 +248,7 @@ fn started_in_the_background_it_steals_no_foreground() -> Outcome {
     assert!(ready[3] != ready[1] && ready[3] > 0, "{ready:?}");
     screen.runs("echo alive $((1 + 1))")?;
     screen.sees("alive 2\r\n")?;
-    screen.runs("fg")?;
-    screen.sees("$SIGNALS\r\n")?;
+    screen.continues("$SIGNALS")?;
     until("the shell is in the foreground", || {
         let stepdown = find(&screen, "stepdown").ok()?;
         let stat = std::fs::read_to_string(format!("/proc/{stepdown}/stat")).ok()?;
@@ -272,7 +290,7 @@ fn below_a_script_it_stops_and_goes_on_with_the_script() -> Outcome {
     screen.sees("one\r\none\r\n")?;
     screen.types(CTRL_Z)?;
     screen.sees("Stopped")?;
-    screen.runs("fg")?;
+    screen.continues("echo got $line'")?;
     screen.types("two\n")?;
     screen.sees("two\r\ntwo\r\n")?;
     screen.types(CTRL_D)?;
@@ -301,7 +319,7 @@ fn an_interactive_shell_below_has_job_control_of_its_own() -> Outcome {
     screen.types(CTRL_Z)?;
     screen.sees("Stopped")?;
     screen.sees("inner% ")?;
-    screen.runs("fg")?;
+    screen.continues("cat")?;
     screen.types("two\n")?;
     screen.sees("two\r\ntwo\r\n")?;
     screen.types(CTRL_D)?;
@@ -310,8 +328,8 @@ fn an_interactive_shell_below_has_job_control_of_its_own() -> Outcome {
     screen.runs("suspend")?;
     screen.sees("Stopped")?;
     screen.sees("prompt% ")?;
-    screen.runs("fg")?;
-    screen.sees("inner% ")?;
+    screen.continues("--noediting -i")?;
+    screen.presses_until("\n", "inner% ")?;
     screen.runs("exit 3")?;
     screen.sees("prompt% ")?;
     screen.runs("echo code $?")?;
