@@ -94,6 +94,21 @@ impl Need {
     }
 }
 
+/// The programs under test are to find signals and descriptors as a login shell would hand them on, however the runner was
+/// started: a shell's background job ignores SIGINT and SIGQUIT, nohup(1) SIGHUP, and a CI system may leave files open.
+#[allow(unsafe_code)]
+pub fn start_clean() {
+    // SAFETY: numbers, an empty set to read, and descriptors that nobody here has opened yet are marked, not closed.
+    unsafe {
+        let all = (1..=libc::SIGRTMAX()).filter(|&signal| signal != libc::SIGPIPE);
+        all.for_each(|signal| drop(libc::signal(signal, libc::SIG_DFL)));
+        let mut none = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+}
+
 /// Skips the test unless it runs as root.
 pub fn root() -> Outcome {
     if nix::unistd::geteuid().is_root() {

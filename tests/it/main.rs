@@ -25,6 +25,7 @@ mod telling;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
+    harness::start_clean();
     if ownership::play_part() {
         return;
     }
