@@ -2,7 +2,8 @@
 //!
 //! A symbolic link is followed only where its directory and the link itself belong to root (or to us, where
 //! we are not root): an attacker who may write somewhere along the path can make no other. `protected_symlinks`
-//! of proc(5) guards only sticky directories.
+//! of proc(5) guards only sticky directories. Where others may write to the directory the link must have no other
+//! name: theirs may be a hard link to one of root's, which `protected_hardlinks` need not forbid.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -131,6 +132,12 @@ impl Walk {
                 directory.uid
             );
         }
+        if directory.mode & 0o022 != 0 && facts.links > 1 {
+            bail!(
+                "the symbolic link '{shown}' is not followed: it has {} names, and others than root may have given it this one",
+                facts.links
+            );
+        }
         self.links += 1;
         if self.links > LINKS_MAX {
             return Err(call(format_args!("open({shown})"), Errno::ELOOP));
@@ -146,12 +153,14 @@ impl Walk {
     }
 
     /// Whether only root decides what a name in the present directory stands for: the directory is root's,
-    /// and others may not write to it, or may (sticky) but not replace root's entry.
+    /// and others may not write to it, or may (sticky) but not replace root's entry. That a file is root's does not
+    /// say that its name is: one of several may be a hard link of theirs.
     fn is_guarded(&self, entry: Option<&FileFacts>) -> Result<bool, Error> {
         let directory = sys::facts(self.at.as_fd()).map_err(|errno| call("statx(.)", errno))?;
         let writable = directory.mode & 0o022 != 0;
         let sticky = directory.mode & libc::S_ISVTX != 0;
-        Ok(directory.uid == 0 && (!writable || sticky && entry.is_none_or(|entry| entry.uid == 0)))
+        let is_roots = |entry: &FileFacts| entry.uid == 0 && (entry.is_directory() || entry.links == 1);
+        Ok(directory.uid == 0 && (!writable || sticky && entry.is_none_or(is_roots)))
     }
 }
 

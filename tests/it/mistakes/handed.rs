@@ -233,11 +233,17 @@ fn a_file_that_somebody_else_could_have_put_there_is_not_opened() -> Outcome {
     let furnish = |jail: Jail| {
         jail.setup("mkdir $W/theirs; echo theirs >$W/tree/key; ln $W/tree/key $W/theirs/key; ln -s $W/tree/key $W/theirs/link")
             .setup("chown -h node:node $W/theirs $W/theirs/link")
+            // As /tmp is, and where links of all kinds are not protected: root's file and root's link by names of theirs.
+            .setup("mkdir -m 1777 $W/sticky; ln $W/tree/key $W/sticky/key; ln -s tree/key $W/way; ln $W/way $W/sticky/way")
+            .setup("mkdir $W/sticky/tree; echo x >$W/sticky/tree/key; ln -s tree/key $W/sticky/own")
     };
     const LINK: &str =
         "the symbolic link 'link' is not followed: it belongs to uid 1000 and its directory to uid 1000, not to root";
-    const NAMES: &str = "it has 2 names, and others than root may have given it this one";
+    const NAMES: &str = "it has 3 names, and others than root may have given it this one";
+    const WAY: &str =
+        "the symbolic link 'way' is not followed: it has 2 names, and others than root may have given it this one";
     let says = |option: &str, name: &str, why: &str| -> &'static str { format!("{option} $W/theirs/{name}: {why}").leak() };
+    let sticky = |option: &str, name: &str, why: &str| -> &'static str { format!("{option} $W/sticky/{name}: {why}").leak() };
     root_is_told(
         furnish,
         &[
@@ -245,12 +251,18 @@ fn a_file_that_somebody_else_could_have_put_there_is_not_opened() -> Outcome {
             no(&["--open", "$W/theirs/link", "node", "true"], says("--open", "link", LINK)),
             no(&["--secret", "K=$W/theirs/key", "node", "true"], says("--secret K", "key", NAMES)),
             no(&["--open", "$W/theirs/key:rw", "node", "true"], says("--open", "key", NAMES)),
+            no(&["--secret", "K=$W/sticky/key", "node", "true"], sticky("--secret K", "key", NAMES)),
+            no(&["--open", "$W/sticky/key:append", "node", "true"], sticky("--open", "key", NAMES)),
+            no(&["--secret", "K=$W/sticky/way", "node", "true"], sticky("--secret K", "way", WAY)),
+            no(&["--chown", "$W/sticky/way", "node", "true"], sticky("--chown", "way", WAY)),
         ],
     )?;
     // By its other name, which only root could have made, the same file is as good as any.
     let jail = furnish(Jail::new()?.setup("mkdir -p $W/tree"));
-    let ran = jail.run(&["--secret", &format!("K={}", jail.at("tree/key")), "node", "/bin/sh", "-c", "cat $K"])?;
-    none(&if ran.stdout == "theirs\n" { vec![] } else { vec![format!("{ran:?}")] });
+    let (tree, own) = (format!("K={}", jail.at("tree/key")), format!("L={}", jail.at("sticky/own")));
+    // And a link of root's own, by its only name, is followed in a sticky directory as anywhere.
+    let ran = jail.run(&["--secret", &tree, "--secret", &own, "node", "/bin/sh", "-c", "cat $K $L"])?;
+    none(&if ran.stdout == "theirs\nx\n" { vec![] } else { vec![format!("{ran:?}")] });
     Ok(())
 }
 
