@@ -181,7 +181,8 @@ fn remove_stale(parent: &Parent, kind: Kind) -> Result<(), Error> {
     if !socket_in_the_way(parent)? {
         return Ok(());
     }
-    let probe = open(AddressFamily::Unix, kind)?;
+    // It must not wait where the queue is full: nobody may ever make room.
+    let probe = socket(AddressFamily::Unix, kind, SockFlag::SOCK_NONBLOCK)?;
     let address = UnixAddr::new(parent.name.as_c_str()).map_err(|errno| call("sun_path", errno))?;
     let answer = within(parent, || Ok(socket::connect(probe.as_raw_fd(), &address)))?;
     match answer {
@@ -209,11 +210,15 @@ fn within<T>(parent: &Parent, act: impl FnOnce() -> Result<T, Error>) -> Result<
 }
 
 fn open(family: AddressFamily, kind: Kind) -> Result<OwnedFd, Error> {
+    socket(family, kind, SockFlag::empty())
+}
+
+fn socket(family: AddressFamily, kind: Kind, flags: SockFlag) -> Result<OwnedFd, Error> {
     let socket_type = match kind {
         Kind::Stream => SockType::Stream,
         Kind::Datagram => SockType::Datagram,
     };
-    socket::socket(family, socket_type, SockFlag::SOCK_CLOEXEC, None).map_err(|errno| call("socket", errno))
+    socket::socket(family, socket_type, flags | SockFlag::SOCK_CLOEXEC, None).map_err(|errno| call("socket", errno))
 }
 
 fn attach(socket: &OwnedFd, address: &dyn SockaddrLike, bind: String) -> Result<(), Error> {
@@ -241,6 +246,9 @@ fn explain(wanted: &Listen, error: &Error) -> Error {
             message,
             "CAP_NET_BIND_SERVICE is missing (Docker: --cap-add NET_BIND_SERVICE; systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)",
         ),
+        Some(Errno::EINVAL) if matches!(wanted.address, Address::Internet(SocketAddr::V6(_))) => {
+            hinted(message, "a link-local address needs its interface: [fe80::1%eth0]:80")
+        }
         Some(Errno::EADDRNOTAVAIL) => hinted(message, "no interface of this host (or container) has the address"),
         Some(Errno::ENOENT) if matches!(wanted.address, Address::Path(_)) => {
             hinted(message, "its directory has to be there: --mkdir makes one")

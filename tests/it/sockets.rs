@@ -5,7 +5,7 @@ mod options;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 
 use crate::cases;
 use crate::harness::{Case, Need, Outcome};
@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
         without_ipv6_a_port_alone_is_ipv4,
         a_unix_socket_lets_the_target_connect_and_nobody_else,
         a_stale_unix_socket_is_replaced_and_one_in_use_left_alone,
+        a_unix_socket_in_use_is_left_alone_whatever_its_kind,
         what_is_no_socket_is_never_deleted,
         an_abstract_socket_is_bound,
         a_port_in_use_or_privileged_is_an_error_with_a_hint,
@@ -152,6 +153,34 @@ fn a_stale_unix_socket_is_replaced_and_one_in_use_left_alone() -> Outcome {
         listener.accept().and_then(|(mut stream, _)| stream.read_to_string(&mut text)).map(|_| text)
     });
     assert!(heard.filter_map(Result::ok).any(|text| text == "still here"));
+    Ok(())
+}
+
+fn a_unix_socket_in_use_is_left_alone_whatever_its_kind() -> Outcome {
+    let jail = Jail::new()?;
+    let (stream, datagram) = (jail.at("stream"), jail.at("datagram"));
+    let options = [stream.clone(), format!("udp:{stream}"), datagram.clone(), format!("udp:{datagram}")];
+    let held = (UnixListener::bind(&stream)?, UnixDatagram::bind(&datagram)?);
+    let inodes = || [&stream, &datagram].map(|path| fs::symlink_metadata(path).map(|facts| facts.ino()).unwrap_or_default());
+    let before = inodes();
+    for option in &options {
+        jail.run(&["--listen", option, "node", "true"])?.refused(125, "the address is in use");
+        assert_eq!(inodes(), before, "{option}");
+    }
+    // And a stale one makes way, whatever kind it had.
+    drop(held);
+    for option in &options {
+        assert_eq!(jail.run(&["--listen", option, "node", "true"])?.code, 0, "{option}");
+    }
+    // A socket that listens, and whose queue is full, is in use as well.
+    let listener = UnixListener::bind(jail.at("full"))?;
+    // One connection waits, and no other can.
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0)?)?;
+    let waiting = std::os::unix::net::UnixStream::connect(jail.at("full"))?;
+    let path = jail.at("full");
+    let ran = jail.through(&["timeout", "20"]).run(&["--listen", &path, "node", "true"])?;
+    ran.refused(125, "the address is in use");
+    drop(waiting);
     Ok(())
 }
 
