@@ -136,6 +136,9 @@ impl Address {
                 _ => bail!("an abstract name is 1 to {UNIX_NAME_MAX} bytes"),
             };
         }
+        if text.starts_with("unix:") {
+            bail!("a path or @name stands there as it is, without unix:");
+        }
         if text.parse::<Ipv6Addr>().is_ok() {
             bail!("an IPv6 address stands in brackets, its port behind them");
         }
@@ -249,6 +252,8 @@ mod tests {
             ",80",
             "[1.2.3.4]:80",
             "080x",
+            "unix:/run/s",
+            "unix:@a",
         ] {
             assert!(address(typed).is_err(), "{typed:?}");
         }

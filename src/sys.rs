@@ -148,28 +148,44 @@ pub fn interface_index(name: &CStr) -> Result<u32> {
     }
 }
 
-/// Writes to stderr whatever state it is in. A reader that is gone must not kill us by SIGPIPE, and a
-/// pipe that nobody empties must not hold us: the exit code is owed either way.
+/// Writes to stderr whatever state it is in. A reader that is gone must not kill us by SIGPIPE, nor a file that may not
+/// grow by SIGXFSZ, and a pipe that nobody empties must not hold us: the exit code is owed either way.
 pub fn write_stderr(text: &str) {
-    const PATIENCE_MS: c_int = 1000;
-    let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: the structures are alive during the calls; sigaction restores exactly what it found.
+    const DEADLY: [c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
+    // SAFETY: the structures are alive during the calls; of all zeros they are valid; sigaction restores exactly what it found.
     unsafe {
         let mut ignore = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
         ignore.sa_sigaction = libc::SIG_IGN;
-        let mut before = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
-        if libc::sigaction(libc::SIGPIPE, &raw const ignore, &raw mut before) != 0 {
+        let mut before = MaybeUninit::<[libc::sigaction; 2]>::zeroed().assume_init();
+        let ignored = DEADLY.iter().zip(&mut before);
+        let ignored = ignored.map_while(|(signal, before)| (libc::sigaction(*signal, &raw const ignore, before) == 0).then_some(()));
+        let ignored = ignored.count();
+        if ignored == DEADLY.len() {
+            write_patiently(text);
+        }
+        for (signal, before) in DEADLY.iter().zip(&before).take(ignored) {
+            libc::sigaction(*signal, before, std::ptr::null_mut());
+        }
+    }
+}
+
+fn write_patiently(text: &str) {
+    const PATIENCE_MS: c_int = 1000;
+    let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // At most a page at once: poll promises room for no more.
+    for piece in text.as_bytes().chunks(4096) {
+        // SAFETY: one structure that is alive during the call, and a buffer with its length.
+        let written = unsafe {
+            match libc::poll(&raw mut poll, 1, PATIENCE_MS) {
+                1 => {}
+                // No descriptor may be open at all (RLIMIT_NOFILE is 0), and so none be polled.
+                -1 if Errno::last() == Errno::EINVAL => {}
+                _ => return,
+            }
+            libc::write(libc::STDERR_FILENO, piece.as_ptr().cast::<c_void>(), piece.len())
+        };
+        if written < 0 {
             return;
         }
-        // At most a page at once: poll promised room for no more.
-        for piece in text.as_bytes().chunks(4096) {
-            if libc::poll(&raw mut poll, 1, PATIENCE_MS) != 1 {
-                break;
-            }
-            if libc::write(libc::STDERR_FILENO, piece.as_ptr().cast::<c_void>(), piece.len()) < 0 {
-                break;
-            }
-        }
-        libc::sigaction(libc::SIGPIPE, &raw const before, std::ptr::null_mut());
     }
 }

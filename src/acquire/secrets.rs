@@ -27,7 +27,11 @@ pub fn copy(wanted: &Secret, plan: &Plan) -> Result<OwnedFd, Error> {
 /// Refuses, before anything has changed, what can't be copied, and a place where the copy could not be reached.
 pub fn check(wanted: &Secret, plan: &Plan) -> Result<(), Error> {
     let checked = open(wanted, plan).and_then(|source| {
-        refuse_large(u64::try_from(facts(&source)?.st_size)?)?;
+        let (size, limit) = (u64::try_from(facts(&source)?.st_size)?, size_limit()?);
+        refuse_large(size)?;
+        if size > limit {
+            return Err(too_large_for(limit));
+        }
         proc_leads_to(&source)
     });
     checked.map_err(|error| files::explain(&format!("--secret {}", wanted.name), &wanted.path, error))
@@ -47,6 +51,17 @@ fn refuse_large(size: u64) -> Result<(), Error> {
         bail!("it has more than 16 MiB, the most that a secret may have");
     }
     Ok(())
+}
+
+fn size_limit() -> Result<u64, Error> {
+    sys::file_size_limit().map_err(|errno| call("getrlimit(RLIMIT_FSIZE)", errno))
+}
+
+fn too_large_for(limit: u64) -> Error {
+    hinted(
+        format!("the copy would be larger than a file may be: {limit} bytes (RLIMIT_FSIZE)"),
+        "raise it where stepdown is started: ulimit -f, systemd LimitFSIZE=",
+    )
 }
 
 /// The command opens the copy by this path: where /proc is missing, or another one, it would not be there.
@@ -82,8 +97,13 @@ fn sealed_copy(source: &OwnedFd, plan: &Plan) -> Result<OwnedFd, Error> {
     let before = facts(source)?;
     let (uid, gid) = (plan.identity.uid, plan.identity.gid);
     let (writer, copy) = made_by_target(plan)?;
-    let size = sys::pour(source.as_fd(), writer.as_fd(), SIZE_MAX + 1).map_err(|(name, errno)| call(name, errno))?;
+    let limit = size_limit()?;
+    let size = sys::pour(source.as_fd(), writer.as_fd(), limit.min(SIZE_MAX + 1)).map_err(|(name, errno)| call(name, errno))?;
     refuse_large(size)?;
+    // A file need not say its size: those in /proc don't.
+    if size == limit && nix::unistd::read(source, &mut [0]).map_err(|errno| call("read", errno))? > 0 {
+        return Err(too_large_for(limit));
+    }
     let after = facts(source)?;
     let version = |facts: &FileStat| (facts.st_size, facts.st_mtime, facts.st_mtime_nsec, facts.st_ctime, facts.st_ctime_nsec);
     if version(&before) != version(&after) {

@@ -3,12 +3,12 @@
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
-use anyhow::{Context, Error, bail};
+use anyhow::{Error, bail};
 use clap::ArgMatches;
 
 use super::{many, path};
 use crate::address::valid_name;
-use crate::failure::hinted;
+use crate::failure::{hinted, nearest};
 
 /// Files that are handed to the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,9 +119,14 @@ impl Open {
         let path = path("open", OsStr::from_bytes(file))?;
         // OpenFile= of systemd.service(5) names the descriptor after the file, too.
         let name = name.or_else(|| file.split(|&byte| byte == b'/').next_back()).unwrap_or_default();
-        let name = std::str::from_utf8(name).context("it is not ASCII").and_then(valid_name);
-        let name =
-            name.map_err(|why| hinted(format!("--open '{shown}': {why:#}"), "write NAME=PATH, or NAME=PATH:rw or :append"))?;
+        let refused = |why: String| hinted(format!("--open '{shown}': {why}"), "write NAME=PATH, or NAME=PATH:rw or :append");
+        let Ok(name) = std::str::from_utf8(name) else { return Err(refused("the name is not ASCII".into())) };
+        // A colon can't be in a name, so that the word behind it was meant to say what the file is opened for.
+        if let Some((_, word)) = name.rsplit_once(':') {
+            let words = [Access::Read, Access::ReadWrite, Access::Append].map(Access::word);
+            return Err(refused(format!("'{word}' is not ro, rw or append{}", nearest(word, &words))));
+        }
+        let name = valid_name(name).map_err(|why| refused(format!("{why:#}")))?;
         Ok(Self { name: name.to_owned(), path, access })
     }
 }

@@ -34,8 +34,12 @@ pub fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Copies from where one file is read to where the other is written, until its end or `most` bytes and little more.
-/// Returns how many; where it fails, the name of the call too. sendfile(2) can't read every
+/// The largest that RLIMIT_FSIZE lets a file of this process become, memfds among them; who writes on is killed by SIGXFSZ.
+pub fn file_size_limit() -> Result<u64> {
+    nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE).map(|(soft, _)| soft)
+}
+
+/// Copies from where one file is read to where the other is written, until its end or `most` bytes. Returns how many; where it fails, the name of the call too. sendfile(2) can't read every
 /// file (FUSE, 9p), so the bytes pass through a page of ours, which is wiped.
 pub fn pour(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: u64) -> std::result::Result<u64, (&'static str, Errno)> {
     let mut page = [0u8; 4096];
@@ -55,7 +59,8 @@ fn pour_by(
 ) -> std::result::Result<u64, (&'static str, Errno)> {
     let mut total = 0;
     while total < most {
-        let filled = match nix::unistd::read(from, page) {
+        let room = usize::try_from(most - total).unwrap_or(usize::MAX).min(page.len());
+        let filled = match nix::unistd::read(from, page.get_mut(..room).unwrap_or_default()) {
             Ok(0) => break,
             Ok(filled) => filled,
             Err(Errno::EINTR) => continue,

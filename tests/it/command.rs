@@ -299,10 +299,17 @@ fn signal_mask_and_ignored_signals_are_as_they_were() -> Outcome {
     let (blocked, ignored) = signals(report);
     assert_eq!(blocked, [12, 15, 64]);
     assert_eq!(ignored.iter().filter(|signal| !before.1.contains(signal)).collect::<Vec<_>>(), [&1, &10, &13, &37]);
-    // A warning is written with SIGPIPE out of the way; it comes back as it was.
+    // A warning is written with SIGPIPE and SIGXFSZ out of the way; they come back as they were.
     let jail = Jail::new()?.setup("mkdir -p $W/d; mount --bind $W/d $W/d; mount -o remount,bind,ro $W/d");
     let report = jail.report(&["--chown-if-possible", &jail.at("d"), "node"])?;
     assert_eq!(signals(report), before);
+    for name in ["PIPE", "XFSZ"] {
+        let env = format!("--ignore-signal={name}");
+        let jail = Jail::new()?.setup("mkdir -p $W/d; mount --bind $W/d $W/d; mount -o remount,bind,ro $W/d").through(&["env", &env]);
+        let (_, ignored) = signals(jail.report(&["--chown-if-possible", &jail.at("d"), "node"])?);
+        let number = if name == "PIPE" { 13 } else { 25 };
+        assert_eq!(ignored.iter().filter(|signal| !before.1.contains(signal)).collect::<Vec<_>>(), [&number], "{name}");
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The threads that walk a tree together. They are started here, and gone before [`walk`] returns.
 
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -40,10 +41,11 @@ struct Queue {
 /// Walks a tree with as many threads as there are processors, where it is large enough.
 pub fn walk(order: &Order<'_>, top: Arc<Directory>) -> Result<(), Error> {
     let crew = Crew::of_one();
+    let threads = threads(top.descriptor().map_or(0, |open| open.as_raw_fd()));
     let serve = || Walker::new(order, &crew).serve();
     let lead = |start: &mut dyn FnMut() -> bool| {
         Walker::new(order, &crew).lead(top, || {
-            for _ in 1..threads() {
+            for _ in 1..threads {
                 crew.join();
                 // Without it (a limit, a seccomp filter) those that are there do the work.
                 if !start() {
@@ -56,11 +58,13 @@ pub fn walk(order: &Order<'_>, top: Arc<Directory>) -> Result<(), Error> {
     sys::with_threads(&serve, lead).map_err(|errno| call("tgkill", errno)).context("a thread of the walk does not end")
 }
 
-/// How many there are to be, with whoever asks.
-fn threads() -> usize {
+/// How many there are to be, with whoever asks. The number of a descriptor tells how many others are open: it was the
+/// lowest that was free.
+fn threads(open: RawFd) -> usize {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    sys::processors().min(THREADS_MAX).min(limit / DESCRIPTORS)
+    let free = limit.saturating_sub(usize::try_from(open).unwrap_or(0));
+    sys::processors().min(THREADS_MAX).min(free / DESCRIPTORS)
 }
 
 impl Crew {

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Error};
 use nix::errno::Errno;
 
-use self::entry::{HardLinks, Names, Within};
+use self::entry::{HardLinks, Kind, Names, Within};
 use self::tally::{Counts, Tally};
 use self::tree::Directory;
 use super::{find, is_missing, may_be_made, system_paths};
@@ -112,7 +112,13 @@ fn own_tree(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
     } else {
         let mut counts = Counts::default();
         let within = Within { directory: top.directory.as_fd(), names: Names::Shifting };
-        if let Err(error) = entry::own(&order, &within, &top.name, &mut counts) {
+        let error = match entry::own(&order, &within, &top.name, &mut counts) {
+            Ok(Kind::Other) => None,
+            // What comes and goes in a tree is no error, but this is what was asked for.
+            Ok(Kind::Directory | Kind::Gone) => Some(Error::msg("it was replaced while it was looked at")),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = error {
             order.tally.fail(|| path.clone().into_owned(), error);
         }
         order.tally.add(&mut counts);
@@ -125,6 +131,7 @@ fn with_hint(error: Error) -> Error {
         Some(Errno::EPERM) => "CAP_CHOWN is missing, or the file system forbids it (an immutable file, NFS root_squash)",
         Some(Errno::EACCES) => "CAP_DAC_READ_SEARCH is missing to look into it (Docker: --cap-add DAC_READ_SEARCH)",
         Some(Errno::EROFS) => "it is mounted read-only; --chown-if-possible goes on with a warning",
+        Some(Errno::EMFILE) => "raise the limit of open files (RLIMIT_NOFILE) where stepdown is started: ulimit -n",
         Some(Errno::EINVAL | Errno::EOVERFLOW) => "the id has no place in this user namespace or mount",
         Some(_) => "--chown-if-possible goes on with a warning",
         None => return error,

@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
         a_file_to_be_opened_is_there_and_no_directory_or_fifo,
         a_file_that_somebody_else_could_have_put_there_is_not_opened,
         a_descriptor_is_below_the_limit,
+        a_secret_is_no_larger_than_a_file_may_be,
         without_proc_there_is_no_secret,
     ]
 }
@@ -196,11 +197,13 @@ fn a_file_to_be_opened_has_a_path_and_a_name() -> Outcome {
         no(&["--open"], "--open needs a value"),
         no(&["--open", "", "1:1", "true"], "--open: the path is empty"),
         no(&["--open", ":rw", "1:1", "true"], "--open: the path is empty"),
-        no(
-            &["--open", "/a/b:c", "1:1", "true"],
-            "--open '/a/b:c': a name is 1 to 255 printable ASCII characters without a colon",
-        )
-        .hint(WRITE),
+        no(&["--open", "/a/b:c", "1:1", "true"], "--open '/a/b:c': 'c' is not ro, rw or append").hint(WRITE),
+        no(&["--open", "/a/b:RW", "1:1", "true"], "--open '/a/b:RW': 'RW' is not ro, rw or append: did you mean rw?").hint(WRITE),
+        no(&["--open", "a/b:apend", "1:1", "true"], "--open 'a/b:apend': 'apend' is not ro, rw or append: did you mean append?")
+            .hint(WRITE),
+        no(&["--open", "/a/b:", "1:1", "true"], "--open '/a/b:': '' is not ro, rw or append").hint(WRITE),
+        no(&["--open", "/a/\u{e4}", "1:1", "true"], "--open '/a/\u{e4}': a name is 1 to 255 printable ASCII characters without a colon")
+            .hint(WRITE),
         no(&["--open", "/a/", "1:1", "true"], "--open '/a/': a name is 1 to 255 printable ASCII characters without a colon")
             .hint(WRITE),
         no(&["--open", "=/a", "1:1", "true"], "--open '=/a': a name is 1 to 255 printable ASCII characters without a colon")
@@ -277,6 +280,33 @@ fn a_descriptor_is_below_the_limit() -> Outcome {
         )
         .hint(RAISE)],
     )
+}
+
+fn a_secret_is_no_larger_than_a_file_may_be() -> Outcome {
+    const RAISE: &str = "raise it where stepdown is started: ulimit -f, systemd LimitFSIZE=";
+    // In /bin/sh a block is 512 bytes.
+    let furnish = |jail: Jail| jail.setup("truncate -s 513 $W/tree/key; truncate -s 512 $W/tree/fits; ulimit -f 1");
+    root_is_told(
+        furnish,
+        &[
+            no(
+                &["--secret", "K=$W/tree/key", "node", "true"],
+                "--secret K $W/tree/key: the copy would be larger than a file may be: 512 bytes (RLIMIT_FSIZE)",
+            )
+            .hint(RAISE),
+            // Its size is known when it was read.
+            no(
+                &["--secret", "K=/proc/self/mountinfo", "node", "true"],
+                "--secret K /proc/self/mountinfo: the copy would be larger than a file may be: 512 bytes (RLIMIT_FSIZE)",
+            )
+            .hint(RAISE)
+            .late(),
+        ],
+    )?;
+    let jail = furnish(Jail::new()?.setup("mkdir $W/tree"));
+    let ran = jail.run(&["--secret", &format!("K={}", jail.at("tree/fits")), "node", "/bin/sh", "-c", "wc -c <$K"])?;
+    assert_eq!((ran.code, ran.stdout.trim()), (0, "512"), "{ran:?}");
+    Ok(())
 }
 
 fn without_proc_there_is_no_secret() -> Outcome {

@@ -510,7 +510,10 @@ fn exit_codes_do_not_depend_on_stderr() -> Outcome {
     let mut differences = Vec::new();
     for (arguments, expected) in lines {
         let closed = Jail::new()?.through(&["sh", "-c", "exec \"$@\" 2>&-", "sh"]).command(arguments).output()?;
-        let mut ended = vec![("closed", closed.status.code())];
+        // As under LimitFSIZE= in systemd, and a log that is full by it.
+        let no_file = Jail::new()?.setup("touch $W/log").through(&["sh", "-c", "exec \"$@\" 2>>log", "sh"]);
+        let no_file = no_file.setup("cd $W; ulimit -f 0").command(arguments).output()?;
+        let mut ended = vec![("closed", closed.status.code()), ("a file that may not grow", no_file.status.code())];
         for (how, stderr, _other_end) in deaf()? {
             ended.push((how, Jail::new()?.command(arguments).stderr(stderr).status()?.code()));
         }

@@ -245,6 +245,10 @@ fn an_address_is_what_systemd_takes() -> Outcome {
         no(&["--listen", "0", "1:1", "true"], "--listen '0': '0' is no port: ports are 1 to 65535"),
         no(&["--listen", "65536", "1:1", "true"], "--listen '65536': '65536' is no port: ports are 1 to 65535"),
         no(&["--listen", "-80", "1:1", "true"], "--listen '-80': '-80' is no port: ports are 1 to 65535"),
+        no(
+            &["--listen", "unix:/run/s", "1:1", "true"],
+            "--listen 'unix:/run/s': a path or @name stands there as it is, without unix:",
+        ),
         no(&["--listen", "http", "1:1", "true"], "--listen 'http': 'http' is no port: ports are 1 to 65535"),
         no(&["--listen", "http=", "1:1", "true"], "--listen 'http=': the address is empty"),
         no(&["--listen", "=80", "1:1", "true"], "--listen '=80': a name is 1 to 255 printable ASCII characters without a colon"),

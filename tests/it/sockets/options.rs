@@ -94,6 +94,10 @@ fn mode_and_owner_are_those_of_the_sockets_name() -> Outcome {
         let facts = fs::symlink_metadata(jail.at(name))?;
         assert_eq!(((facts.uid(), facts.gid()), facts.mode() & 0o777), (ids, mode), "{name},{options}");
     }
+    // Whose it is may stand in variables, as that of the whole line.
+    let jail = Jail::new()?.setup("chmod 755 $W").variable("PUID", "5").variable("PGID", "50");
+    jail.report(&["--listen", &format!("{},owner=$PUID:$PGID", jail.at("f")), "node"])?;
+    assert_eq!(owner(jail.at("f")), (5, 50));
     let jail = Jail::new()?.setup("mkdir -p $W/shared; chgrp staff $W/shared; chmod 2755 $W/shared");
     jail.run(&["--listen", &format!("{},owner=node", jail.at("shared/s")), "node", "true"])?
         .refused(125, "its directory is set-group-ID of gid 50: owner= can't give it gid 1000");
