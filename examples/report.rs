@@ -39,6 +39,7 @@ extern "C" fn main(_argc: i32, argv: *const *const c_char) -> i32 {
         "blocked_signals": blocked(),
         "ignored_signals": ignored(),
         "descriptors": descriptors,
+        "peak_memory": peak_memory(),
         "directory": std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default(),
         "umask": unsafe { let mask = libc::umask(0); libc::umask(mask); format!("{mask:04o}") },
         // Last: where it succeeds, the process is somebody else afterwards.
@@ -112,6 +113,14 @@ fn ignored() -> Vec<i32> {
         result == 0 && action[0] == libc::SIG_IGN
     };
     (1..=64).filter(is_ignored).collect()
+}
+
+/// How much memory, in KiB, this process had resident at most: in all programs that it has been (getrusage(2)).
+fn peak_memory() -> i64 {
+    // SAFETY: all zero is a valid rusage; the call fills it in.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    usage.ru_maxrss
 }
 
 /// Every open descriptor up to 4096: what it is, whose it is, and whether it can be opened anew.

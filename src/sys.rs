@@ -158,7 +158,8 @@ pub fn write_stderr(text: &str) {
         ignore.sa_sigaction = libc::SIG_IGN;
         let mut before = MaybeUninit::<[libc::sigaction; 2]>::zeroed().assume_init();
         let ignored = DEADLY.iter().zip(&mut before);
-        let ignored = ignored.map_while(|(signal, before)| (libc::sigaction(*signal, &raw const ignore, before) == 0).then_some(()));
+        let ignored =
+            ignored.map_while(|(signal, before)| (libc::sigaction(*signal, &raw const ignore, before) == 0).then_some(()));
         let ignored = ignored.count();
         if ignored == DEADLY.len() {
             write_patiently(text);

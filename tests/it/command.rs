@@ -305,7 +305,8 @@ fn signal_mask_and_ignored_signals_are_as_they_were() -> Outcome {
     assert_eq!(signals(report), before);
     for name in ["PIPE", "XFSZ"] {
         let env = format!("--ignore-signal={name}");
-        let jail = Jail::new()?.setup("mkdir -p $W/d; mount --bind $W/d $W/d; mount -o remount,bind,ro $W/d").through(&["env", &env]);
+        let jail =
+            Jail::new()?.setup("mkdir -p $W/d; mount --bind $W/d $W/d; mount -o remount,bind,ro $W/d").through(&["env", &env]);
         let (_, ignored) = signals(jail.report(&["--chown-if-possible", &jail.at("d"), "node"])?);
         let number = if name == "PIPE" { 13 } else { 25 };
         assert_eq!(ignored.iter().filter(|signal| !before.1.contains(signal)).collect::<Vec<_>>(), [&number], "{name}");

@@ -126,8 +126,8 @@ fn no_other_user_can_read_a_secret() -> Outcome {
         let (jail, secret) = with_key()?;
         // Another one who has it: its number in /proc is in $W/pid.
         let holder = format!(
-            "rm -f $W/pid; {stepdown} --secret {secret} node /bin/sh -c 'cat $TLS_KEY >/dev/null && exec sleep 60' & echo $! >$W/pid\n\
-             for i in $(seq 500); do if [ \"$(cat /proc/$!/comm)\" = sleep ]; then break; fi; sleep 0.02; done"
+            "rm -f $W/pid; {stepdown} --secret {secret} node /bin/sh -c 'cat $TLS_KEY >/dev/null && exec sleep 600' & echo $! >$W/pid\n\
+             for i in $(seq 3000); do if [ \"$(cat /proc/$!/comm)\" = sleep ]; then break; fi; sleep 0.02; done"
         );
         let look = format!("cat /proc/$(cat {})/fd/64", jail.at("pid"));
         let ran = jail.setup(&holder).run(&[who, "/bin/sh", "-c", &look])?;
@@ -230,12 +230,14 @@ fn clear_env_leaves_the_variable_to_a_secret() -> Outcome {
 fn a_file_that_changes_while_it_is_read_is_refused() -> Outcome {
     Need::Strace.programs(&["strace"])?;
     let (jail, secret) = with_key()?;
-    // The first read of the file is told to take its time, and meanwhile somebody writes all the time; not for ever,
-    // because strace waits for whoever is below it.
-    let jail = jail.setup("(for i in $(seq 200); do echo >>$W/tls/key; sleep 0.01; done) &");
-    let key = jail.at("tls/key");
+    // The first read of the file is told to take its time, and somebody writes until it is seen to have begun, and once
+    // more; not for ever, because strace waits for whoever is below it.
+    let writes =
+        "for i in $(seq 6000); do echo >>$W/tls/key; if [ -s $W/trace ]; then break; fi; sleep 0.01; done; echo >>$W/tls/key";
+    let jail = jail.setup("touch $W/trace").setup(&format!("({writes}) &"));
+    let (key, trace) = (jail.at("tls/key"), jail.at("trace"));
     let delay = "inject=read:delay_exit=1000000:when=1";
-    let jail = jail.through(&["strace", "-qq", "-o/dev/null", "-P", &key, "-e", "trace=read", "-e", delay]);
+    let jail = jail.through(&["strace", "-qq", "-o", &trace, "-P", &key, "-e", "trace=read", "-e", delay]);
     let ran = jail.run(&["--mkdir", &jail.at("made"), "--secret", &secret, "node", "true"])?;
     ran.refused(125, &format!("--secret TLS_KEY {}: it changed while it was read", jail.at("tls/key")));
     Ok(())

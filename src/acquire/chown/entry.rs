@@ -91,11 +91,12 @@ fn own_held(order: &Order<'_>, directory: BorrowedFd<'_>, name: &CStr, counts: &
         }
     };
     // The name may stand for something else by now; what is held can't.
-    let facts = sys::facts(file.as_fd()).map_err(|errno| call("statx", errno))?;
-    if facts.is_directory() {
+    let facts = sys::facts(file.as_fd());
+    if facts.is_ok_and(|facts| facts.is_directory()) {
         return Ok(Kind::Directory);
     }
     counts.seen += 1;
+    let facts = facts.map_err(|errno| call("statx", errno))?;
     counts.last_was_wrong = !order.is_right(&facts) && order.is_inside(&facts);
     if counts.last_was_wrong {
         refuse_foreign_links(order, directory, name, &facts)?;

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use anyhow::anyhow;
+use anyhow::{Error, anyhow};
 use nix::errno::Errno;
 
 use super::Order;
@@ -169,10 +169,15 @@ impl<'a> Walker<'a> {
                         return;
                     }
                 }
-                Err(errno) => return parent.fail(self.order, Some(name), call("open", errno)),
+                Err(errno) => return self.cannot_enter(&parent, name, call("open", errno)),
             }
         }
-        parent.fail(self.order, Some(name), anyhow!("it keeps changing between a directory and something else"));
+        self.cannot_enter(&parent, name, anyhow!("it keeps changing between a directory and something else"));
+    }
+
+    fn cannot_enter(&mut self, parent: &Directory, name: &CStr, error: Error) {
+        self.counts.seen += 1;
+        parent.fail(self.order, Some(name), error);
     }
 
     /// Opens a directory and makes it the present one, unless it is another mount's.

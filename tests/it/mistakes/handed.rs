@@ -202,8 +202,11 @@ fn a_file_to_be_opened_has_a_path_and_a_name() -> Outcome {
         no(&["--open", "a/b:apend", "1:1", "true"], "--open 'a/b:apend': 'apend' is not ro, rw or append: did you mean append?")
             .hint(WRITE),
         no(&["--open", "/a/b:", "1:1", "true"], "--open '/a/b:': '' is not ro, rw or append").hint(WRITE),
-        no(&["--open", "/a/\u{e4}", "1:1", "true"], "--open '/a/\u{e4}': a name is 1 to 255 printable ASCII characters without a colon")
-            .hint(WRITE),
+        no(
+            &["--open", "/a/\u{e4}", "1:1", "true"],
+            "--open '/a/\u{e4}': a name is 1 to 255 printable ASCII characters without a colon",
+        )
+        .hint(WRITE),
         no(&["--open", "/a/", "1:1", "true"], "--open '/a/': a name is 1 to 255 printable ASCII characters without a colon")
             .hint(WRITE),
         no(&["--open", "=/a", "1:1", "true"], "--open '=/a': a name is 1 to 255 printable ASCII characters without a colon")
@@ -243,8 +246,7 @@ fn a_file_that_somebody_else_could_have_put_there_is_not_opened() -> Outcome {
     const LINK: &str =
         "the symbolic link 'link' is not followed: it belongs to uid 1000 and its directory to uid 1000, not to root";
     const NAMES: &str = "it has 3 names, and others than root may have given it this one";
-    const WAY: &str =
-        "the symbolic link 'way' is not followed: it has 2 names, and others than root may have given it this one";
+    const WAY: &str = "the symbolic link 'way' is not followed: it has 2 names, and others than root may have given it this one";
     let says = |option: &str, name: &str, why: &str| -> &'static str { format!("{option} $W/theirs/{name}: {why}").leak() };
     let sticky = |option: &str, name: &str, why: &str| -> &'static str { format!("{option} $W/sticky/{name}: {why}").leak() };
     root_is_told(

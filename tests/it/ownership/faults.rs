@@ -53,9 +53,11 @@ fn stepdown(jail: &Jail, options: &[&str]) -> Vec<String> {
 fn told(ran: &Ran) -> Option<(usize, PathBuf)> {
     let (_, said) = ran.stderr.split_once("--chown: ")?;
     let (count, said) = said.split_once(" of ")?;
-    let (_, said) = said.split_once(" entries can't be changed, the first: ")?;
+    let (seen, said) = said.split_once(" entries can't be changed, the first: ")?;
     let (first, _) = said.split_once(": ")?;
-    Some((count.parse().ok()?, first.into()))
+    let (count, seen) = (count.parse().ok()?, seen.parse().ok()?);
+    assert!(count <= seen, "what failed was looked at: {ran:?}");
+    Some((count, first.into()))
 }
 
 /// Makes the K-th call of a kind fail, for each K, judges what is left, and lets the next run finish it.

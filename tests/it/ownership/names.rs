@@ -13,9 +13,9 @@ use nix::unistd::mkfifo;
 
 use super::NODE;
 use super::inside::{Part, Place, inside};
-use super::tree::{look, wrong};
+use super::tree::{build, look, wrong};
 use crate::harness::{Case, Outcome};
-use crate::jail::{Jail, owner};
+use crate::jail::{Jail, Ran, owner};
 use crate::{cases, parts};
 
 pub fn cases() -> Vec<Case> {
@@ -26,11 +26,12 @@ pub fn cases() -> Vec<Case> {
         links_to_anywhere_are_changed_and_nothing_behind_them,
         three_thousand_levels_of_200_bytes_need_few_descriptors,
         a_tree_deeper_than_its_descriptors_with_much_at_every_level,
+        as_many_descriptors_as_there_are_decide_how_many_threads_there_are,
     ]
 }
 
 pub fn parts() -> Vec<Part> {
-    parts![deep]
+    parts![deep, bushy]
 }
 
 fn names_of_every_kind_are_changed() -> Outcome {
@@ -144,6 +145,25 @@ fn three_thousand_levels_of_200_bytes_need_few_descriptors() -> Outcome {
 fn a_tree_deeper_than_its_descriptors_with_much_at_every_level() -> Outcome {
     let jail = Jail::new()?.setup("mkdir -p $W/d; mount -t tmpfs none $W/d; ulimit -n 128");
     inside(jail, "deep", &["400", "20", "3"])
+}
+
+fn as_many_descriptors_as_there_are_decide_how_many_threads_there_are() -> Outcome {
+    // Enough for one thread, for two, for three; and where most are taken already.
+    for (limit, taken) in [(24, 0), (40, 0), (72, 0), (76, 0), (112, 0), (300, 250)] {
+        let jail = Jail::new()?.setup(&format!("mkdir $W/d; mount -t tmpfs none $W/d; ulimit -n {limit}"));
+        inside(jail, "bushy", &[&limit.to_string(), &taken.to_string()])?;
+    }
+    Ok(())
+}
+
+/// Two directories in each, further down than a thread holds them open.
+fn bushy(place: &Place) {
+    let top = place.at("d");
+    build(&top, 2, 11);
+    let take = format!("for ((i = 10; i < 10 + {}; i++)); do eval \"exec $i</dev/null\"; done; exec \"$@\"", place.words[1]);
+    let ran = Ran::of(place.command(&["bash", "-c", &take, "bash"], &[], &top).output().expect("stepdown"));
+    assert_eq!(ran.code, 0, "{:?}: {ran:?}", place.words);
+    assert!(wrong(&top).is_empty(), "{:?}: {:?}", place.words, wrong(&top));
 }
 
 /// Builds a chain of directories and looks at it from one descriptor to the next, as no path leads there.

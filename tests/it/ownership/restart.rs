@@ -86,7 +86,11 @@ fn killed_at_random(place: &Place) {
     place.owns(&[], &top);
     let whole = begun.elapsed();
     let mut cut_off = 0;
-    for round in 0..60 {
+    // On a busy machine the first run says little of how long the next ones take.
+    for round in 0.. {
+        if round >= 60 && cut_off > 0 || round >= 1000 {
+            break;
+        }
         give_to_root(&top);
         // Up to three runs are killed one after the other.
         for _ in 0..=round % 3 {
@@ -98,7 +102,7 @@ fn killed_at_random(place: &Place) {
         place.owns(&ON_MISMATCH, &top);
         assert!(wrong(&top).is_empty(), "seed {seed}, round {round}: {:?}", wrong(&top));
     }
-    println!("seed {seed}: {cut_off} of 60 were cut off half-way");
+    println!("seed {seed}: {cut_off} were cut off half-way");
     assert!(cut_off > 0, "none was cut off half-way");
 }
 

@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
         chown_if_possible_says_so_in_one_warning_and_goes_on,
         chown_policy_on_root_mismatch_skips_a_tree_whose_top_is_right,
         chown_of_one_file_works_as_well,
+        a_second_start_without_cap_dac_read_search_says_what_is_missing_for_closed_directories,
         chown_refuses_a_file_with_several_names_where_hard_links_are_not_protected,
         chown_changes_a_file_with_several_names_where_hard_links_are_protected,
     ]
@@ -84,6 +85,35 @@ fn chown_policy_on_root_mismatch_skips_a_tree_whose_top_is_right() -> Outcome {
     let jail = Jail::new()?.setup("mkdir -p $W/d; touch $W/d/a; chown 1000:0 $W/d");
     assert_eq!(jail.run(&["--chown-policy=on-root-mismatch", "--chown", &jail.at("d"), "node", "true"])?.code, 0);
     assert_eq!(owner(jail.work().join("d/a")), NODE);
+    Ok(())
+}
+
+/// What `--cap-drop ALL --cap-add CHOWN,SETUID,SETGID` leaves.
+const FEW: [&str; 3] = ["setpriv", "--bounding-set=-all,+chown,+setuid,+setgid", "--inh-caps=-all"];
+
+fn a_second_start_without_cap_dac_read_search_says_what_is_missing_for_closed_directories() -> Outcome {
+    let jail = Jail::new()?.setup("mkdir -p $W/d").through(&FEW);
+    let tree = jail.at("d");
+    // The service makes a directory that is closed to all but itself, as PostgreSQL does.
+    let service = format!("mkdir -m 700 {tree}/a {tree}/b && touch {tree}/a/f && echo served");
+    let first = jail.run(&["--chown", &tree, "node", "sh", "-c", &service])?;
+    assert_eq!((first.code, first.stdout.as_str()), (0, "served\n"), "{first:?}");
+    let second = jail.run(&["--chown", &tree, "node", "echo", "served"])?;
+    second.refused(125, "--chown: 2 of 3 entries can't be changed, the first: ");
+    second.refused(125, ": open: EACCES: Permission denied\nstepdown: hint: CAP_DAC_READ_SEARCH is missing to look into it");
+    assert_eq!(second.stdout, "");
+    // What the hint says helps, and so does to look no further than the top, or to go on with a warning.
+    let read = "--bounding-set=-all,+chown,+setuid,+setgid,+dac_read_search";
+    let mended = Jail::new()?.through(&[FEW[0], read, FEW[2]]).setup(&format!("mount --bind {tree} $W"));
+    for (jail, options) in [
+        (&mended, ["--chown", &mended.work().display().to_string()]),
+        (&jail, ["--chown-policy=on-root-mismatch", &format!("--chown={tree}")]),
+    ] {
+        let ran = jail.run(&[&options[..], &["node", "echo", "served"]].concat())?;
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "served\n", ""), "{options:?}: {ran:?}");
+    }
+    let ran = jail.run(&["--chown-if-possible", &tree, "node", "echo", "served"])?;
+    assert!(ran.code == 0 && ran.stdout == "served\n" && ran.stderr.starts_with("stepdown: warning: --chown: 2 of 3"), "{ran:?}");
     Ok(())
 }
 

@@ -135,14 +135,14 @@ const HOLDER: &str = "import os,socket,sys,time\n\
     held=[socket.create_server(('127.0.0.1',80)),socket.socket(socket.AF_UNIX),socket.socket(socket.AF_UNIX),socket.socket(type=socket.SOCK_DGRAM)]\n\
     held[1].bind(w+'/s'); held[2].bind(chr(0)+'sockets_options_holder'); held[3].bind(('127.0.0.1',53))\n\
     for s in held[1:3]: s.listen()\n\
-    open(w+'/new','w').write(str(os.getpid())); os.rename(w+'/new',w+'/pid'); time.sleep(60)";
+    open(w+'/new','w').write(str(os.getpid())); os.rename(w+'/new',w+'/pid'); time.sleep(600)";
 
 fn held(comm: &str) -> Result<Jail, crate::harness::Stop> {
     python()?;
     let jail = Jail::new()?.network();
     fs::write(jail.work().join("holder.py"), HOLDER)?;
     fs::write(jail.work().join("comm"), comm)?;
-    let wait = "for i in $(seq 500); do if [ -s $W/pid ]; then break; fi; sleep 0.02; done";
+    let wait = "for i in $(seq 3000); do if [ -s $W/pid ]; then break; fi; sleep 0.02; done";
     let begin = "rm -f $W/s $W/pid; python3 $W/holder.py $W \"$(cat $W/comm)\" &";
     Ok(jail.setup(begin).setup(wait))
 }
