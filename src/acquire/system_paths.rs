@@ -9,7 +9,7 @@ use crate::failure::{call, hinted, lossy};
 use crate::sys;
 
 /// The directories themselves; what lies below them may well be a service's.
-const THEMSELVES: [&CStr; 30] = [
+const THEMSELVES: [&CStr; 34] = [
     c"/",
     c"/bin",
     c"/boot",
@@ -20,6 +20,7 @@ const THEMSELVES: [&CStr; 30] = [
     c"/lib32",
     c"/lib64",
     c"/libx32",
+    c"/opt",
     c"/proc",
     c"/root",
     c"/run",
@@ -35,6 +36,9 @@ const THEMSELVES: [&CStr; 30] = [
     c"/usr/libexec",
     c"/usr/local",
     c"/usr/local/bin",
+    c"/usr/local/lib",
+    c"/usr/local/sbin",
+    c"/usr/local/share",
     c"/usr/sbin",
     c"/usr/share",
     c"/var",
@@ -93,7 +97,7 @@ mod tests {
 
     #[test]
     fn system_directories_are_refused_by_name() {
-        for path in [c"/", c"//", c"/etc", c"/etc/", c"/./usr//", c"/proc/1", c"/sys/fs", c"/dev/sda", c"/dev/shm", c"/var/lib"] {
+        for path in [c"/", c"//", c"/etc", c"/etc/", c"/./usr//", c"/proc/1", c"/sys/fs", c"/dev/sda", c"/dev/shm", c"/var/lib", c"/opt"] {
             assert!(refuse_name("--chown", path).is_err(), "{path:?}");
         }
     }
@@ -109,6 +113,7 @@ mod tests {
             c"etc",
             c"/home/node",
             c"/srv",
+            c"/opt/app",
             c"/devices",
         ] {
             assert!(refuse_name("--chown", path).is_ok(), "{path:?}");

@@ -208,6 +208,7 @@ fn a_tree_to_be_owned_is_there_and_no_system_directory() -> Outcome {
         no(&["--chown", "/", "node", "true"], "--chown /: refused, / belongs to the system"),
         no(&["--chown", "//etc/.", "node", "true"], "--chown //etc/.: refused, /etc belongs to the system"),
         no(&["--chown", "/usr", "node", "true"], "--chown /usr: refused, /usr belongs to the system"),
+        no(&["--chown", "/opt", "node", "true"], "--chown /opt: refused, /opt belongs to the system"),
         no(&["--chown", "/bin", "node", "true"], "--chown /bin: refused, /bin belongs to the system"),
         no(&["--chown", "/lib", "node", "true"], "--chown /lib: refused, /lib belongs to the system"),
         no(&["--chown", "/proc/self", "node", "true"], "--chown /proc/self: refused, /proc/self belongs to the system"),
