@@ -97,7 +97,9 @@ mod tests {
 
     #[test]
     fn system_directories_are_refused_by_name() {
-        for path in [c"/", c"//", c"/etc", c"/etc/", c"/./usr//", c"/proc/1", c"/sys/fs", c"/dev/sda", c"/dev/shm", c"/var/lib", c"/opt"] {
+        for path in
+            [c"/", c"//", c"/etc", c"/etc/", c"/./usr//", c"/proc/1", c"/sys/fs", c"/dev/sda", c"/dev/shm", c"/var/lib", c"/opt"]
+        {
             assert!(refuse_name("--chown", path).is_err(), "{path:?}");
         }
     }

@@ -39,13 +39,24 @@ struct Said {
     first: Option<Error>,
     on_terminal: bool,
     told: Instant,
+    line: Line,
+}
+
+/// Where the terminal's cursor is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// At the start of a line.
+    Start,
+    /// Behind the progress.
+    Progress,
 }
 
 impl Tally {
     /// Nothing yet.
     pub fn new(verbosity: Verbosity) -> Self {
         let begun = Instant::now();
-        let said = Said { failed: 0, first: None, on_terminal: sys::is_terminal(libc::STDERR_FILENO), told: begun };
+        let said =
+            Said { failed: 0, first: None, on_terminal: sys::is_terminal(libc::STDERR_FILENO), told: begun, line: Line::Start };
         Self { seen: AtomicU64::new(0), changed: AtomicU64::new(0), begun, verbosity, said: Mutex::new(said) }
     }
 
@@ -64,6 +75,7 @@ impl Tally {
             let mut said = self.said();
             if said.on_terminal && said.told.elapsed() > Duration::from_millis(200) {
                 said.told = Instant::now();
+                said.line = Line::Progress;
                 let rate = seen / took.as_secs().max(1);
                 sys::write_stderr(&format!("\rstepdown: {seen} entries looked at, {changed} changed, {rate}/s "));
             }
@@ -79,7 +91,8 @@ impl Tally {
         }
         let error = error.context(path());
         if self.verbosity == Verbosity::Verbose {
-            sys::write_stderr(&format!("stepdown: {}\n", Printable(&format!("{error:#}"))));
+            let start = if std::mem::replace(&mut said.line, Line::Start) == Line::Progress { "\n" } else { "" };
+            sys::write_stderr(&format!("{start}stepdown: {}\n", Printable(&format!("{error:#}"))));
         }
         said.first.get_or_insert(error);
     }

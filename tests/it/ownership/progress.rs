@@ -13,6 +13,7 @@ pub fn cases() -> Vec<Case> {
         a_long_chown_says_so_in_one_line,
         a_long_chown_that_fails_says_so_and_how_long_it_took,
         a_long_chown_shows_progress_on_a_terminal,
+        what_is_listed_meanwhile_has_lines_of_its_own,
         verbose_names_each_entry_that_cant_be_changed_once,
     ]
 }
@@ -68,6 +69,21 @@ fn a_long_chown_shows_progress_on_a_terminal() -> Outcome {
     assert!(said.contains(" entries looked at, ") && said.contains(" changed, ") && said.contains("/s "), "{said:?}");
     let last = said.lines().last().unwrap_or_default();
     assert!(said.ends_with(" s\n") && last.contains("4001 entries looked at, 3 changed in "), "{said:?}");
+    Ok(())
+}
+
+fn what_is_listed_meanwhile_has_lines_of_its_own() -> Outcome {
+    Need::Strace.programs(&["strace", "script"])?;
+    // The directory is read again after the files that are right, each of which takes its time.
+    let jail =
+        Jail::new()?.setup("mkdir -p $W/d/late; cd $W/d; seq 1 4000 | xargs touch; touch late/a late/b; chown 1000:1000 *; cd /");
+    let strace = ["strace", "-f", "-qq", "-o/dev/null", "-e", "trace=statx,fchownat", "-e", "inject=statx:delay_enter=800"];
+    let jail = jail.through(&strace).through(&["-e", "inject=fchownat:error=EIO:delay_enter=2200000"]);
+    let said = on_a_terminal(&jail.command(&["--verbose", "--chown", &jail.at("d"), "node", "true"]))?;
+    let listed: Vec<&str> = said.lines().filter(|line| line.contains("/late/") && !line.contains("--chown: ")).collect();
+    assert_eq!(listed.len(), 2, "{said:?}");
+    assert!(listed.iter().all(|line| line.starts_with(&format!("stepdown: {}/late/", jail.at("d")))), "{said:?}");
+    assert!(said.contains(" entries looked at, "), "{said:?}");
     Ok(())
 }
 
