@@ -24,6 +24,8 @@ mod floor;
 mod measure;
 mod place;
 mod table;
+#[path = "../turns.rs"]
+mod turns;
 
 use std::ffi::CString;
 use std::fs::File;

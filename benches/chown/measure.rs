@@ -2,12 +2,13 @@
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use std::{env, fs, ptr};
+use std::{fs, ptr};
 
 use crate::place::{Kind, Place};
+use crate::turns;
 use crate::{Cache, OWN_PROGRAM, OWNER, Shape, State, Wanted, cores};
 
 /// Everything about one situation.
@@ -70,7 +71,7 @@ fn runners(tree: &str) -> Vec<Runner> {
         command: words.iter().map(|word| CString::new(*word).expect("no null")).collect(),
         runs: Vec::new(),
     };
-    let mut runners: Vec<_> = stepdown()
+    let mut runners: Vec<_> = turns::stepdown()
         .iter()
         .enumerate()
         .map(|(index, program)| {
@@ -92,15 +93,6 @@ fn runners(tree: &str) -> Vec<Runner> {
     runners
 }
 
-fn stepdown() -> Vec<PathBuf> {
-    if let Some(given) = env::var_os("STEPDOWN_BIN") {
-        return env::split_paths(&given).collect();
-    }
-    let target =
-        env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
-    vec![target.join(format!("{}-unknown-linux-musl/release/stepdown", env::consts::ARCH))]
-}
-
 impl Cell {
     fn measure(&mut self, place: &Place, rounds: Option<usize>) {
         let rounds = rounds.unwrap_or(if self.files > 100_000 { 3 } else { 9 });
@@ -109,7 +101,7 @@ impl Cell {
         place.lower_layer_alone();
         self.prepare(place);
         for _ in 0..rounds {
-            shuffle(&mut order, &mut seed);
+            turns::shuffle(&mut order, &mut seed);
             for &index in &order {
                 let run = self.run(place, index);
                 self.runners[index].runs.push(run);
@@ -141,15 +133,6 @@ impl Cell {
         let harmless = self.state != State::Right || !runner.name.starts_with("stepdown") || run.copied == 0;
         assert!(harmless, "{} copied {} entries up with nothing to change", runner.name, run.copied);
         run
-    }
-}
-
-/// Another order each round: whoever comes after one that leaves much to write pays for it.
-fn shuffle(order: &mut [usize], seed: &mut u64) {
-    for last in (1..order.len()).rev() {
-        // Knuth's MMIX; the high bits are the random ones.
-        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        order.swap(last, (*seed >> 33) as usize % (last + 1));
     }
 }
 
