@@ -375,9 +375,9 @@ impl Container {
         }
     }
 
-    /// Runs a command in it, as root; its stdout.
-    pub fn exec(&self, command: &[&str]) -> Result<String, Stop> {
-        self.engine.must(&[&["exec", &self.id], command].concat())
+    /// Runs a command in it as this user; its stdout.
+    pub fn exec(&self, user: &str, command: &[&str]) -> Result<String, Stop> {
+        self.engine.must(&[&["exec", "--user", user, &self.id], command].concat())
     }
 
     /// Copies a file of it to a path out here.

@@ -15,13 +15,16 @@ pub fn cases() -> Vec<Case> {
         what_can_not_be_run_ends_as_without_init,
         what_is_left_gets_sigterm_and_time_to_finish,
         what_does_not_finish_in_time_is_killed,
+        nothing_is_left_of_what_was_killed,
         a_grace_of_nothing_is_none,
+        what_was_entered_from_outside_is_told,
         what_is_left_may_be_stopped_in_another_session_or_below_another_process,
         only_what_is_below_is_signalled,
         without_proc_the_commands_group_is_ended,
         signals_that_come_in_the_time_of_grace_are_forwarded,
         a_storm_of_ten_thousand_orphans_is_reaped,
         a_stopped_command_is_no_dead_command,
+        a_fork_that_fails_is_an_error_and_no_command_runs,
     ]
 }
 
@@ -109,6 +112,46 @@ fn what_does_not_finish_in_time_is_killed() -> Outcome {
         let warning = "stepdown: warning: what the command left did not end within 300 ms, and is killed\n";
         assert_eq!((code, said.as_str()), (6, warning), "{role:?}");
     }
+    Ok(())
+}
+
+/// Below a shell that outlives stepdown: as PID 1 the kernel sees to it. With a child of its own each, which is an orphan
+/// when the first is dead.
+fn nothing_is_left_of_what_was_killed() -> Outcome {
+    let deaf = "trap '' TERM HUP; (sh -c 'echo $PPID $$ >>\"$0\"; exec sleep 60' \"$0\"; :) & wait";
+    let script = format!(
+        "for _ in 1 2 3; do (setsid sh -c '{}' \"$0\") & done; \
+                          until [ $(wc -l <\"$0\") = 3 ]; do sleep 0.01; done; exit 6",
+        deaf.replace('\'', "'\\''")
+    );
+    let look = "pids=$1; shift; \"$@\"; code=$?; for pid in $(cat $pids); do [ ! -e /proc/$pid ] || code=$pid; done; exit $code";
+    Need::Root.programs(&["setsid"])?;
+    let jail = Jail::new()?.setup("chmod 777 $W; touch $W/pids; chmod 666 $W/pids");
+    let pids = jail.at("pids");
+    let ran =
+        jail.through(&["sh", "-c", look, "sh", &pids]).run(&["--init", "--grace=0.2", "node", "sh", "-c", &script, &pids])?;
+    assert_eq!((ran.code, ran.stderr.matches("and is killed").count()), (6, 1), "{ran:?}");
+    Ok(())
+}
+
+/// By nsenter(1), as by `docker exec`: what belongs to no child of ours. As long as there is something to wait for it has time.
+fn what_was_entered_from_outside_is_told() -> Outcome {
+    Need::Root.programs(&["nsenter"])?;
+    let jail = Jail::new()?.setup("chmod 777 $W");
+    let told = jail.at("told");
+    let left = "trap 'until [ -e $0 ]; do sleep 0.01; done; exit' TERM; echo up; while :; do sleep 60 & wait; done";
+    let script = "sh -c \"$1\" \"$0\" & read _; exit 5";
+    let mut running = Running::start(&jail, &["--init", "--grace=60", "node", "sh", "-c", script, &told, left])?;
+    assert_eq!(running.line()?, "up");
+    let entered = "setpriv --reuid=1000 --regid=1000 --clear-groups sh -c 'trap \": >$0; exit\" TERM; echo; while :; do sleep 0.1; done' $0";
+    let mut enter = std::process::Command::new("nsenter");
+    enter.args(["--pid", "--mount", "--target", &running.pid.to_string(), "sh", "-c", &format!("exec {entered}"), &told]);
+    let mut enter = enter.stdout(std::process::Stdio::piped()).spawn()?;
+    std::io::Read::read_exact(enter.stdout.as_mut().expect("piped"), &mut [0])?;
+    running.type_in("\n")?;
+    let (code, _, said) = running.end()?;
+    assert_eq!((code, said.as_str(), std::path::Path::new(&told).exists()), (5, "", true));
+    enter.wait()?;
     Ok(())
 }
 
@@ -213,6 +256,17 @@ fn a_stopped_command_is_no_dead_command() -> Outcome {
         assert_eq!(running.line()?, "18", "{role:?}");
         running.send(&[15])?;
         assert_eq!(running.end()?.0, 0, "{role:?}");
+    }
+    Ok(())
+}
+
+/// The kernel's own refusal: the user may have no second process.
+fn a_fork_that_fails_is_an_error_and_no_command_runs() -> Outcome {
+    for role in ROLES {
+        let jail = role.jail()?.through(&["bash", "-c", "ulimit -u 1; exec \"$@\"", "bash"]);
+        let ran = jail.run(&["--init", "node", "echo", "ran"])?;
+        assert_eq!((ran.code, ran.stdout.as_str()), (125, ""), "{role:?}: {ran:?}");
+        assert!(ran.stderr.starts_with("stepdown: fork: EAGAIN"), "{role:?}: {ran:?}");
     }
     Ok(())
 }

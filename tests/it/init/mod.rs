@@ -6,6 +6,7 @@ mod nobody;
 mod options;
 mod real;
 mod signals;
+mod small;
 mod terminal;
 
 use std::fs;
@@ -18,8 +19,17 @@ use crate::harness::{Case, Outcome, Stop};
 use crate::jail::{Jail, programs};
 
 pub fn cases() -> Vec<Case> {
-    [signals::cases(), ends::cases(), nobody::cases(), options::cases(), terminal::cases(), injection::cases(), real::cases()]
-        .concat()
+    [
+        signals::cases(),
+        ends::cases(),
+        nobody::cases(),
+        small::cases(),
+        options::cases(),
+        terminal::cases(),
+        injection::cases(),
+        real::cases(),
+    ]
+    .concat()
 }
 
 /// How long anything may take that takes a moment.

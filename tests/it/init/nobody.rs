@@ -17,7 +17,6 @@ pub fn cases() -> Vec<Case> {
         the_end_of_the_commands_stdout_is_seen_at_once,
         the_command_can_not_trace_the_supervisor_or_read_its_environment,
         listen_pid_is_the_childs,
-        it_does_nothing_while_nothing_happens,
         closed_streams_and_a_dead_terminal_do_not_end_it,
         a_stderr_that_nobody_reads_does_not_hold_it_up,
         what_it_may_not_signal_is_a_warning,
@@ -153,21 +152,6 @@ fn listen_pid_is_the_childs() -> Outcome {
     Ok(())
 }
 
-fn it_does_nothing_while_nothing_happens() -> Outcome {
-    for role in ROLES {
-        let running =
-            Running::start(&role.jail()?, &["--init", "--drain=5", "--kill-after=5", "node", path(&programs().signals)])?;
-        running.ready()?;
-        let switches =
-            || Ok::<_, Stop>((running.status("voluntary_ctxt_switches")?, running.status("nonvoluntary_ctxt_switches")?));
-        until("it does not sleep", || running.status("State").ok()?.starts_with('S').then_some(()))?;
-        let before = switches()?;
-        std::thread::sleep(std::time::Duration::from_secs(2));
-        assert_eq!(switches()?, before, "{role:?}");
-    }
-    Ok(())
-}
-
 fn closed_streams_and_a_dead_terminal_do_not_end_it() -> Outcome {
     for role in ROLES {
         for closed in ["exec 0<&-", "exec 2>&-", "exec 0<&- 2>&-"] {
@@ -179,6 +163,9 @@ fn closed_streams_and_a_dead_terminal_do_not_end_it() -> Outcome {
             running.send(&[15])?;
             assert_eq!(running.end()?.0, 0, "{role:?} {closed}");
         }
+        let ran =
+            role.jail()?.setup("exec 0<&- 1>&- 2>&-").run(&["--init", "--verbose", "node", "sh", "-c", "sleep 0.1; exit 7"])?;
+        assert_eq!(ran.code, 7, "{role:?}: {ran:?}");
     }
     Ok(())
 }

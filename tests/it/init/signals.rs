@@ -9,6 +9,8 @@ use crate::report::Report;
 pub fn cases() -> Vec<Case> {
     cases![
         every_signal_is_forwarded_by_its_number,
+        signals_are_blocked_before_anything_else,
+        it_has_no_handlers,
         a_signal_that_comes_before_the_command_runs_reaches_it,
         a_signal_that_comes_before_the_childs_group_is_there_reaches_it,
         a_group_that_is_set_on_one_side_alone_is_signalled,
@@ -46,37 +48,74 @@ fn every_signal_is_forwarded_by_its_number() -> Outcome {
     Ok(())
 }
 
-/// A generated CONT takes pending stop signals away, and these a pending CONT (signal(7)): of the four one can wait.
-fn that_can_wait_together() -> Vec<i32> {
-    all().into_iter().filter(|signal| ![15, 20, 21, 22].contains(signal)).collect()
+/// A generated CONT takes pending stop signals away, and these a pending CONT (signal(7)): of the four one can wait. TERM
+/// ends the log, which reads the lowest number first.
+fn that_can_wait_together() -> [Vec<i32>; 4] {
+    let others = |without: &[i32]| all().into_iter().filter(|signal| !without.contains(signal)).collect();
+    [others(&[15, 20, 21, 22]), others(&[15, 18, 21, 22]), others(&[15, 18, 20, 22]), others(&[15, 18, 20, 21])]
+}
+
+/// Waits for the command, and for exactly these.
+fn gets(running: &Running, signals: &[i32], why: &str) -> Outcome {
+    running.ready()?;
+    let mut got = Vec::new();
+    while got.len() < signals.len() {
+        got.push(running.line()?);
+    }
+    assert_eq!(sorted(&got), signals, "{why}");
+    Ok(())
 }
 
 fn a_signal_that_comes_before_the_command_runs_reaches_it() -> Outcome {
     let signals = path(&programs().signals);
     for role in ROLES {
-        // Pending when stepdown starts.
-        let jail = role.jail()?.through(&[signals, "held"]);
-        let mut running = Running::launch(&jail, &["--init", "node", signals])?;
-        assert_eq!(running.line()?, "held");
-        running.find("signals")?;
-        running.send(&that_can_wait_together())?;
-        running.type_in("!")?;
-        running.ready()?;
-        let got: Vec<String> = that_can_wait_together().iter().map(|_| running.line()).collect::<Result<_, _>>()?;
-        assert_eq!(sorted(&got), that_can_wait_together(), "{role:?}");
-        running.send(&[15])?;
-        assert_eq!(running.end()?.0, 0, "{role:?}");
+        for set in that_can_wait_together() {
+            // Pending when stepdown starts.
+            let jail = role.jail()?.through(&[signals, "held"]);
+            let mut running = Running::launch(&jail, &["--init", "node", signals])?;
+            assert_eq!(running.line()?, "held");
+            running.find("signals")?;
+            running.send(&set)?;
+            running.type_in("!")?;
+            gets(&running, &set, &format!("{role:?}"))?;
+            running.send(&[15])?;
+            assert_eq!(running.end()?.0, 0, "{role:?}");
+        }
     }
     Ok(())
 }
 
-/// With the child's calls delayed: `setpgid` on both sides, and its execve.
+/// What comes before that is lost to a PID 1, so nothing does: only the C library's start-up, which asks nobody.
+fn signals_are_blocked_before_anything_else() -> Outcome {
+    Need::Strace.programs(&["strace"])?;
+    let jail = Jail::new()?.setup("chmod 777 $W").through(&ABOVE);
+    let trace = jail.at("trace");
+    let jail = jail.through(&["strace", "-qq", "-o", &trace]);
+    assert_eq!(jail.run(&["--init", "--env=A=B", "node", "true"])?.code, 0);
+    let trace = std::fs::read_to_string(trace)?;
+    let start_up = ["execve(", "arch_prctl(", "set_tid_address("];
+    let first = trace.lines().find(|line| !start_up.iter().any(|call| line.starts_with(call))).unwrap_or_default();
+    assert!(first.starts_with("rt_sigprocmask(SIG_SETMASK, ~[], [], 8)"), "{first} in {trace}");
+    Ok(())
+}
+
+fn it_has_no_handlers() -> Outcome {
+    for role in ROLES {
+        let running = Running::start(&role.jail()?, &["--init", "node", path(&programs().signals)])?;
+        running.ready()?;
+        assert_eq!(running.status("SigCgt")?, "0000000000000000", "{role:?}");
+    }
+    Ok(())
+}
+
+/// All of them, with the child's calls delayed: `setpgid` on both sides, and its execve.
 fn a_signal_that_comes_before_the_childs_group_is_there_reaches_it() -> Outcome {
     Need::Strace.programs(&["strace"])?;
     let signals = path(&programs().signals);
-    for (delayed, option) in
-        [("setpgid", "--signal-group"), ("setpgid", "--verbose"), ("execve", "--signal-group"), ("execve", "--verbose")]
-    {
+    let delays = [("setpgid", "--signal-group"), ("setpgid", "--verbose"), ("execve", "--signal-group"), ("execve", "--verbose")];
+    // CONT is strace's own: it sends one when it begins.
+    let sets = that_can_wait_together().map(|set| set.into_iter().filter(|&signal| signal != 18).collect::<Vec<_>>());
+    for ((delayed, option), set) in delays.into_iter().zip(sets) {
         let inject = format!("inject={delayed}:delay_enter=400000");
         let strace = [signals, "held", "strace", "-f", "-qq", "-o/dev/null", "-e", "trace=setpgid,execve", "-e", &inject];
         let jail = Jail::new()?.through(&ABOVE).through(&strace);
@@ -86,15 +125,14 @@ fn a_signal_that_comes_before_the_childs_group_is_there_reaches_it() -> Outcome 
         running.find("stepdown")?;
         let stepdown = running.pid;
         until("no child", || children(stepdown).first().copied())?;
-        // All, but not those that stop or end a process which has not got the mask of its own yet: it has, and blocks all.
-        running.send(&[10, 12, 1, 40, 40])?;
+        // The child has all of them blocked still: it was started so.
+        running.send(&set)?;
         running.ready()?;
         let mut got = Vec::new();
-        while got.len() < 5 {
-            // strace sends CONT itself when it begins.
+        while got.len() < set.len() {
             got.extend(Some(running.line()?).filter(|line| line != "18"));
         }
-        assert_eq!(sorted(&got), [1, 10, 12, 40, 40], "{delayed} {option}");
+        assert_eq!(sorted(&got), set, "{delayed} {option}");
         running.send(&[15])?;
         assert_eq!(running.end()?.0, 0);
     }
