@@ -185,8 +185,17 @@ impl Jail {
              W=$D/work; export W\n{}\nunset D W\nexec \"$@\"",
             self.setup
         );
-        let mut command = Command::new("unshare");
-        command.args(&self.namespaces).args(["--fork", "--kill-child", "--", "/bin/sh", "-ec", &script, "jail"]);
+        // In the background of a script, or under nohup(1), the tests themselves are started with some of these ignored.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT,QUIT", "unshare"]).args(&self.namespaces).args([
+            "--fork",
+            "--kill-child",
+            "--",
+            "/bin/sh",
+            "-ec",
+            &script,
+            "jail",
+        ]);
         command.args(&self.prefix).arg(&self.program).args(arguments);
         command
             .env_clear()

@@ -1,7 +1,5 @@
 //! The end: exit codes, and what becomes of the rest.
 
-use std::time::{Duration, Instant};
-
 use super::{ROLES, Role, Running, children, path, until};
 use crate::cases;
 use crate::harness::{Case, Need, Outcome};
@@ -87,8 +85,9 @@ fn what_can_not_be_run_ends_as_without_init() -> Outcome {
     Ok(())
 }
 
-/// A process that the command leaves: at SIGTERM it needs a moment, and then leaves a file.
-const NEEDS_A_MOMENT: &str = "trap 'sleep 0.4; echo done >$0; exit' TERM; echo up; while :; do sleep 60 & wait; done";
+/// A process that the command leaves: at SIGTERM it needs a moment, and then leaves a file. What it starts ends by itself:
+/// a child that it has a moment after the signal would get none.
+const NEEDS_A_MOMENT: &str = "trap 'sleep 0.4; echo done >$0; exit' TERM; echo up; while :; do sleep 0.05; done";
 
 fn what_is_left_gets_sigterm_and_time_to_finish() -> Outcome {
     for role in ROLES {
@@ -139,7 +138,7 @@ fn what_was_entered_from_outside_is_told() -> Outcome {
     Need::Root.programs(&["nsenter"])?;
     let jail = Jail::new()?.setup("chmod 777 $W");
     let told = jail.at("told");
-    let left = "trap 'until [ -e $0 ]; do sleep 0.01; done; exit' TERM; echo up; while :; do sleep 60 & wait; done";
+    let left = "trap 'until [ -e $0 ]; do sleep 0.01; done; exit' TERM; echo up; while :; do sleep 0.05; done";
     let script = "sh -c \"$1\" \"$0\" & read _; exit 5";
     let mut running = Running::start(&jail, &["--init", "--grace=60", "node", "sh", "-c", script, &told, left])?;
     assert_eq!(running.line()?, "up");
@@ -174,11 +173,9 @@ fn what_is_left_may_be_stopped_in_another_session_or_below_another_process() -> 
             let wait = if start.contains("STOP") { "sleep 0.3" } else { "until [ -s \"$2\" ]; do sleep 0.01; done" };
             let script = format!("{start} sh -c \"$1\" \"$0\" >\"$2\" & {wait}; exit 5");
             let line = ["--init", "node", "sh", "-c", &script, &file, NEEDS_A_MOMENT, &up];
-            let since = Instant::now();
             let (code, _, said) = Running::launch(&jail, &line)?.end()?;
             assert_eq!((code, said.as_str()), (5, ""), "{role:?} {start}");
             assert!(start.contains("STOP") || std::path::Path::new(&file).exists(), "{role:?} {start}");
-            assert!(since.elapsed() < Duration::from_secs(5), "{role:?} {start}: it was killed, not ended");
         }
     }
     Ok(())
@@ -215,7 +212,7 @@ fn without_proc_the_commands_group_is_ended() -> Outcome {
 fn signals_that_come_in_the_time_of_grace_are_forwarded() -> Outcome {
     for role in ROLES {
         let jail = role.jail()?.setup("chmod 777 $W");
-        let script = "sh -c 'trap \"\" TERM; trap \"exit\" USR1; echo up | tee $0; while :; do sleep 60 & wait; done' $0 & until [ -s $0 ]; do sleep 0.01; done; exit 4";
+        let script = "sh -c 'trap \"\" TERM; trap \"exit\" USR1; echo up | tee $0; while :; do sleep 0.05; done' $0 & until [ -s $0 ]; do sleep 0.01; done; exit 4";
         let mut running =
             Running::start(&jail, &["--init", "--verbose", "--grace=60", "node", "sh", "-c", script, &jail.at("up")])?;
         running.line()?;
