@@ -86,8 +86,9 @@ fn what_can_not_be_run_ends_as_without_init() -> Outcome {
 }
 
 /// A process that the command leaves: at SIGTERM it needs a moment, and then leaves a file. What it starts ends by itself:
-/// a child that it has a moment after the signal would get none.
-const NEEDS_A_MOMENT: &str = "trap 'sleep 0.4; echo done >$0; exit' TERM; echo up; while :; do sleep 0.05; done";
+/// a child that it has a moment after the signal would get none. (Of one that did get it a shell says so.)
+const NEEDS_A_MOMENT: &str =
+    "exec 2>/dev/null; trap 'sleep 0.4; echo done >$0; exit' TERM; echo up; while :; do sleep 0.05; done";
 
 fn what_is_left_gets_sigterm_and_time_to_finish() -> Outcome {
     for role in ROLES {
@@ -138,7 +139,7 @@ fn what_was_entered_from_outside_is_told() -> Outcome {
     Need::Root.programs(&["nsenter"])?;
     let jail = Jail::new()?.setup("chmod 777 $W");
     let told = jail.at("told");
-    let left = "trap 'until [ -e $0 ]; do sleep 0.01; done; exit' TERM; echo up; while :; do sleep 0.05; done";
+    let left = "exec 2>/dev/null; trap 'until [ -e $0 ]; do sleep 0.01; done; exit' TERM; echo up; while :; do sleep 0.05; done";
     let script = "sh -c \"$1\" \"$0\" & read _; exit 5";
     let mut running = Running::start(&jail, &["--init", "--grace=60", "node", "sh", "-c", script, &told, left])?;
     assert_eq!(running.line()?, "up");
