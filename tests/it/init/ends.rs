@@ -247,7 +247,7 @@ fn a_stopped_command_is_no_dead_command() -> Outcome {
             |wanted: char| until("not in that state", || super::status(command, "State").ok()?.starts_with(wanted).then_some(()));
         super::send(command, &[19])?;
         state('T')?;
-        assert!(running.status("State")?.starts_with('S'), "{role:?}");
+        until("it does not wait on", || running.status("State").ok()?.starts_with('S').then_some(()))?;
         running.send(&[10, 18])?;
         state('S')?;
         assert_eq!(running.line()?, "10", "{role:?}");
