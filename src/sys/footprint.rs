@@ -56,7 +56,23 @@ unsafe fn forget_code() {
     let base = headers.as_ptr().addr().wrapping_sub(own.p_vaddr as usize);
     for segment in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
         let start = base.wrapping_add(segment.p_vaddr as usize);
+        let (start, end) = (start - start % PAGE, start + (segment.p_memsz as usize).next_multiple_of(PAGE));
         // SAFETY: a mapping of the file, which comes back as it was. Its last page is shared with nothing.
-        unsafe { give_back(start - start % PAGE, start + (segment.p_memsz as usize).next_multiple_of(PAGE)) };
+        unsafe {
+            part_at(start + WINDOW, end);
+            give_back(start, end);
+        }
+    }
+}
+
+/// In front of this lies what is needed from now on (`scripts/layout.ld`).
+const WINDOW: usize = 64 * 1024;
+
+/// Makes a mapping two, by advice that changes nothing else: a fault in the first maps nothing of the second, in however
+/// large pieces the page cache holds the file (Linux 6.18 maps each as a whole).
+unsafe fn part_at(place: usize, end: usize) {
+    if place < end {
+        // SAFETY: the caller's: a mapping of the file.
+        unsafe { libc::madvise(place as *mut libc::c_void, end - place, libc::MADV_RANDOM) };
     }
 }
