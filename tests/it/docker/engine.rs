@@ -23,7 +23,7 @@ pub const HTTPS: &str = "stepdown-https";
 const CGROUP: &str = "stepdown-test";
 
 /// How long anything may take that takes a second.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running engine. Stopped when the last test that uses it is done.
 pub struct Engine {

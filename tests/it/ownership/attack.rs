@@ -180,6 +180,9 @@ const EVERY: u64 = 100;
 /// So many swaps make an attack. On a busy machine it takes more rounds than were asked for.
 const ENOUGH: u64 = 10_000;
 
+/// So many changes show that the walks had something to do.
+const SOME: usize = 100;
+
 /// What stepdown is told, in turn.
 fn lines(place: &Place, round: usize, what: &str) -> Vec<Vec<String>> {
     let at = |name: &str| arena(place, round).join(name).display().to_string();
@@ -204,7 +207,8 @@ fn campaign(place: &Place) {
     let stepdown = std::env::var("STEPDOWN").expect("STEPDOWN");
     let rounds = walks.parse::<usize>().expect("a number") / ROUND;
     for round in 0.. {
-        if round >= rounds && swaps >= ENOUGH {
+        // On a busy machine the attackers get little done, and little is left to the walks. There is an end all the same.
+        if round >= rounds && swaps >= ENOUGH && (changed > SOME || round >= 10 * rounds) {
             break;
         }
         let mut attack = Attack::begin(place, round, what);
@@ -236,7 +240,7 @@ fn campaign(place: &Place) {
     println!(
         "{what}: {done} walks succeeded, {refused} were refused in part, {changed} inodes were changed during {swaps} swaps"
     );
-    assert!(done > 0 && changed > 100, "the walks had nothing to do");
+    assert!(done > 0 && changed > SOME, "the walks had nothing to do");
 }
 
 /// That the attack bites: what people run in an entrypoint has a victim's owner changed, sooner or later.

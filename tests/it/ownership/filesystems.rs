@@ -158,6 +158,7 @@ fn mounts(place: &Place) {
 
 /// Mounts `$W/m/d` on `$W/mapped`, with ids mapped as the words say.
 fn idmapped(map: &str) -> Result<Jail, Stop> {
+    harness::linux((5, 12), "mounts with mapped ids")?;
     let line = inside::line("idmap", map);
     Ok(on("ext4")?.setup(&format!("mkdir $W/m/d $W/mapped; WORK=$W {line}")))
 }
