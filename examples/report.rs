@@ -1,4 +1,4 @@
-//! Prints, as JSON, what this process really has: ids, groups, capability sets, securebits, no_new_privs,
+//! Prints, as JSON, what this process really has: ids, groups, capability sets, securebits, no_new_privs, limits,
 //! signal state, descriptors, environment, and whether it could take root back. Everything is asked of
 //! the kernel by system calls, so it tells the truth in a container without /proc as well.
 //!
@@ -36,6 +36,13 @@ extern "C" fn main(_argc: i32, argv: *const *const c_char) -> i32 {
         "capabilities": capabilities(),
         "securebits": unsafe { libc::prctl(libc::PR_GET_SECUREBITS) },
         "no_new_privs": unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) },
+        "seccomp": unsafe { libc::prctl(libc::PR_GET_SECCOMP) },
+        "can_list_root": std::fs::read_dir("/").is_ok(),
+        "limits": limits(),
+        // The raw call says 20 less the value.
+        "nice": 20 - unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) },
+        "oom_score_adj": std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default().trim(),
+        "parent_death_signal": parent_death_signal(),
         "blocked_signals": blocked(),
         "ignored_signals": ignored(),
         "descriptors": descriptors,
@@ -95,6 +102,24 @@ fn capabilities() -> Value {
         "bounding": asked(&|number| unsafe { libc::prctl(libc::PR_CAPBSET_READ, number) }),
         "ambient": asked(&|number| unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET, number, 0, 0) }),
     })
+}
+
+/// Soft and hard, in the kernel's order; null for none.
+fn limits() -> Vec<[Option<u64>; 2]> {
+    let limit = |resource: u32| {
+        let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: nothing to read, a structure to fill in.
+        unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u8>(), &raw mut limit) };
+        [limit.rlim_cur, limit.rlim_max].map(|value| Some(value).filter(|&value| value != u64::MAX))
+    };
+    (0..16).map(limit).collect()
+}
+
+fn parent_death_signal() -> i32 {
+    let mut signal = -1;
+    // SAFETY: an integer to fill in.
+    unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal) };
+    signal
 }
 
 fn blocked() -> Vec<u32> {

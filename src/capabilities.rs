@@ -23,6 +23,12 @@ impl CapSet {
         })
     }
 
+    /// This one alone.
+    #[must_use]
+    pub fn of(capability: Capability) -> Self {
+        Self(1 << capability.index())
+    }
+
     /// Whether the capability is among them.
     #[must_use]
     pub fn has(self, capability: Capability) -> bool {

@@ -1,26 +1,28 @@
-//! The command line as typed. The only file that knows clap; it looks nothing up.
+//! The command line as typed; it looks nothing up.
 
+mod confinement;
 mod files;
+mod grammar;
+mod init;
+mod limits;
 
+pub use confinement::{Confinement, Effort, Filter, PathAccess, PathRule, Ports, Scope};
 pub use files::{Access, Files, Open, Secret};
+pub use init::{Init, Target};
+pub use limits::{Limits, Resource, Session, Ulimit};
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use anyhow::{Context, Error, anyhow, bail};
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use anyhow::{Context, Error, bail};
 
 use crate::address::Listen;
 use crate::capabilities::CapSet;
-use crate::failure::{ALIKE, hinted, likeness};
+use crate::failure::hinted;
 use crate::ids::octal;
 use crate::userspec::{Part, UserSpec};
-
-mod init;
-
-pub use init::{Init, Target};
+use grammar::{Typed, given, many, one, path, placed, text};
 
 /// What to do.
 pub enum Request {
@@ -73,6 +75,10 @@ pub struct Args {
     pub files: Files,
     /// `--verbose`.
     pub verbosity: Verbosity,
+    /// What the command may reach and call.
+    pub confinement: Confinement,
+    /// `--ulimit` and its like.
+    pub limits: Limits,
 }
 
 /// Whether this is the real thing.
@@ -164,45 +170,6 @@ pub const VERSION: &str = concat!("stepdown ", env!("CARGO_PKG_VERSION"), "\n");
 /// What `--help` prints: one screen.
 pub const HELP: &str = include_str!("help.txt");
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Takes {
-    Nothing,
-    OneValue,
-    Values,
-    PerhapsAFormat,
-}
-
-const OPTIONS: [(&str, Takes); 28] = [
-    ("groups", Takes::OneValue),
-    ("if-root", Takes::Nothing),
-    ("mkdir", Takes::Values),
-    ("chown", Takes::Values),
-    ("chown-if-possible", Takes::Values),
-    ("chown-policy", Takes::OneValue),
-    ("listen", Takes::Values),
-    ("secret", Takes::Values),
-    ("open", Takes::Values),
-    ("keep-cap", Takes::Values),
-    ("allow-new-privs", Takes::Nothing),
-    ("keep-fd", Takes::Values),
-    ("env", Takes::Values),
-    ("unset-env", Takes::Values),
-    ("clear-env", Takes::Nothing),
-    ("chdir", Takes::OneValue),
-    ("umask", Takes::OneValue),
-    ("init", Takes::Nothing),
-    ("rewrite", Takes::Values),
-    ("signal-group", Takes::Nothing),
-    ("drain", Takes::OneValue),
-    ("kill-after", Takes::OneValue),
-    ("grace", Takes::OneValue),
-    ("exit-as", Takes::Values),
-    ("dry-run", Takes::PerhapsAFormat),
-    ("verbose", Takes::Nothing),
-    ("help", Takes::Nothing),
-    ("version", Takes::Nothing),
-];
-
 /// Reads the command line, its first element being the program's own name.
 pub fn parse(arguments: &[&'static CStr]) -> Result<Request, Error> {
     let typed = arguments.get(1..).unwrap_or_default();
@@ -213,32 +180,19 @@ pub fn parse(arguments: &[&'static CStr]) -> Result<Request, Error> {
     }
 }
 
-// Apart, because a caller that it became part of would make room for all of clap on the stack of every run.
-#[inline(never)]
 fn with_options(typed: &[&'static CStr]) -> Result<Request, Error> {
-    let words = typed.iter().map(|word| OsStr::from_bytes(word.to_bytes()));
-    // clap takes its time and memory for each option it knows. It reads a line the same whether or not it knows
-    // those that no word begins like; but it must know all to say what is wrong with the line.
-    let spelled = |name: &str| {
-        typed.iter().any(|word| word.to_bytes().strip_prefix(b"--").is_some_and(|word| word.starts_with(name.as_bytes())))
-    };
-    let matches = command(spelled)
-        .try_get_matches_from(words.clone())
-        .or_else(|_| command(|_| true).try_get_matches_from(words))
-        .map_err(|error| explain(&error))?;
-    if given(&matches, "help") {
+    let (options, count) = grammar::read(typed)?;
+    if given(&options, "help") {
         return Ok(Request::Print(HELP));
     }
-    if given(&matches, "version") {
+    if given(&options, "version") {
         return Ok(Request::Print(VERSION));
     }
-    // Operands are the tail of the line, so their count tells where they begin.
-    let count = matches.get_raw("operands").map_or(0, Iterator::count);
-    operands(typed.get(typed.len() - count..).unwrap_or_default(), Some(&matches))
+    operands(typed.get(typed.len() - count..).unwrap_or_default(), Some(&options))
 }
 
 /// USER [--] COMMAND [ARG...]
-fn operands(operands: &[&'static CStr], options: Option<&ArgMatches>) -> Result<Request, Error> {
+fn operands(operands: &[&'static CStr], options: Option<&Typed>) -> Result<Request, Error> {
     let Some((user, command)) = operands.split_first() else {
         return Err(usage("no USER is given"));
     };
@@ -258,53 +212,6 @@ fn operands(operands: &[&'static CStr], options: Option<&ArgMatches>) -> Result<
 
 fn usage(what: &str) -> Error {
     hinted(what, "stepdown [OPTIONS] USER[:GROUP] [--] COMMAND [ARG...]; see stepdown --help")
-}
-
-/// The options that are wanted, and those that have a letter.
-fn command(wanted: impl Fn(&str) -> bool) -> Command {
-    let options = OPTIONS.iter().filter(|(name, _)| ["help", "version"].contains(name) || wanted(name)).map(|&(name, takes)| {
-        let option = Arg::new(name).long(name).value_parser(value_parser!(OsString));
-        match takes {
-            Takes::Nothing => option.action(ArgAction::SetTrue).value_parser(value_parser!(bool)),
-            Takes::OneValue => option.action(ArgAction::Set).allow_hyphen_values(true),
-            Takes::Values => option.action(ArgAction::Append).allow_hyphen_values(true),
-            Takes::PerhapsAFormat => option.num_args(0..=1).require_equals(true).default_missing_value("text"),
-        }
-    });
-    let operands = Arg::new("operands").num_args(1..).trailing_var_arg(true).value_parser(value_parser!(OsString));
-    Command::new("stepdown")
-        .no_binary_name(true)
-        .disable_help_flag(true)
-        .disable_version_flag(true)
-        .args(options)
-        .mut_arg("help", |help| help.short('h'))
-        .mut_arg("version", |version| version.short('V'))
-        .arg(operands)
-}
-
-/// clap's reasons, in our words.
-fn explain(error: &clap::Error) -> Error {
-    let context = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => text.clone(),
-        Some(ContextValue::Strings(texts)) => texts.join(", "),
-        _ => String::new(),
-    };
-    let typed = context(ContextKind::InvalidArg);
-    // clap writes `--umask <umask>`; the option alone is what was typed.
-    let option = typed.split([' ', '[', '=']).next().unwrap_or_default();
-    match error.kind() {
-        ErrorKind::UnknownArgument => {
-            let near = context(ContextKind::SuggestedArg);
-            // clap takes what is less alike for a neighbour, too.
-            let alike = likeness(typed.trim_start_matches('-'), near.trim_start_matches('-')) > ALIKE;
-            let hint = if !alike { "see stepdown --help".to_owned() } else { format!("did you mean {near}?") };
-            hinted(format!("unknown option {typed}"), hint)
-        }
-        ErrorKind::ArgumentConflict => anyhow!("{option} is given twice"),
-        ErrorKind::TooManyValues => anyhow!("{option} takes no value"),
-        ErrorKind::InvalidValue | ErrorKind::NoEquals => anyhow!("{option} needs a value"),
-        kind => anyhow!("the command line can't be read: {kind}"),
-    }
 }
 
 impl Args {
@@ -332,10 +239,12 @@ impl Args {
             init: None,
             files: Files::default(),
             verbosity: Verbosity::Quiet,
+            confinement: Confinement::default(),
+            limits: Limits::default(),
         }
     }
 
-    fn read_options(&mut self, options: &ArgMatches) -> Result<(), Error> {
+    fn read_options(&mut self, options: &Typed) -> Result<(), Error> {
         let given = |name| given(options, name);
         if given("if-root") {
             self.switch = Switch::IfRoot;
@@ -353,10 +262,12 @@ impl Args {
         self.read_chores(options)?;
         self.init = init::read(options)?;
         self.files = Files::read(options)?;
+        self.confinement = Confinement::read(options)?;
+        self.limits = Limits::read(options)?;
         self.read_what_the_command_gets(options)
     }
 
-    fn read_identity(&mut self, options: &ArgMatches) -> Result<(), Error> {
+    fn read_identity(&mut self, options: &Typed) -> Result<(), Error> {
         if let Some(format) = one(options, "dry-run")? {
             self.mode = match format {
                 "text" => Mode::Tell,
@@ -379,7 +290,7 @@ impl Args {
         Ok(())
     }
 
-    fn read_chores(&mut self, options: &ArgMatches) -> Result<(), Error> {
+    fn read_chores(&mut self, options: &Typed) -> Result<(), Error> {
         self.mkdir = many(options, "mkdir").map(Mkdir::parse).collect::<Result<_, _>>()?;
         self.listen = many(options, "listen").map(|typed| Listen::parse(text("listen", typed)?)).collect::<Result<_, _>>()?;
         for (index, listen) in self.listen.iter().enumerate() {
@@ -389,12 +300,8 @@ impl Args {
         }
         let mut chown = Vec::new();
         for (option, demand) in [("chown", Demand::Must), ("chown-if-possible", Demand::May)] {
-            // clap panics where it is asked for the places of an option that it does not know.
-            if many(options, option).next().is_some() {
-                let places = options.indices_of(option).into_iter().flatten();
-                for (place, typed) in places.zip(many(options, option)) {
-                    chown.push((place, Chown { path: path(option, typed)?, demand }));
-                }
+            for (place, typed) in placed(options, option) {
+                chown.push((place, Chown { path: path(option, typed)?, demand }));
             }
         }
         chown.sort_by_key(|(place, _)| *place);
@@ -407,7 +314,7 @@ impl Args {
         Ok(())
     }
 
-    fn read_what_the_command_gets(&mut self, options: &ArgMatches) -> Result<(), Error> {
+    fn read_what_the_command_gets(&mut self, options: &Typed) -> Result<(), Error> {
         for typed in many(options, "keep-fd") {
             let typed = text("keep-fd", typed)?;
             let number = crate::ids::decimal(typed.as_bytes()).ok().and_then(|number| RawFd::try_from(number).ok());
@@ -440,31 +347,6 @@ impl Mkdir {
         };
         Ok(Self { path: path("mkdir", OsStr::from_bytes(path_bytes))?, mode })
     }
-}
-
-// An error of try_get_* says that clap was not told of the option, because no word spells it.
-
-fn given(options: &ArgMatches, name: &str) -> bool {
-    options.try_get_one(name).ok().flatten().copied().unwrap_or(false)
-}
-
-fn many<'a>(options: &'a ArgMatches, name: &str) -> impl Iterator<Item = &'a OsString> {
-    options.try_get_many::<OsString>(name).ok().flatten().into_iter().flatten()
-}
-
-fn one<'a>(options: &'a ArgMatches, name: &str) -> Result<Option<&'a str>, Error> {
-    many(options, name).next().map(|typed| text(name, typed)).transpose()
-}
-
-fn text<'a>(option: &str, typed: &'a OsStr) -> Result<&'a str, Error> {
-    typed.to_str().with_context(|| format!("--{option} '{}': it is not UTF-8", typed.to_string_lossy()))
-}
-
-fn path(option: &str, typed: &OsStr) -> Result<CString, Error> {
-    if typed.is_empty() {
-        bail!("--{option}: the path is empty");
-    }
-    Ok(CString::new(typed.as_bytes())?)
 }
 
 fn assignment(typed: &OsString) -> Result<CString, Error> {

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use anyhow::{Error, bail};
 use nix::errno::Errno;
 
-use crate::acquire::{Acquired, Handed};
+use crate::acquire::Handed;
 use crate::activation;
 use crate::failure::call;
 use crate::plan::Plan;
@@ -39,7 +39,7 @@ pub fn own_streams() -> Result<Vec<RawFd>, Error> {
         };
         let ours = match facts.st_mode & libc::S_IFMT {
             libc::S_IFIFO => sys::is_anonymous_pipe(fd),
-            libc::S_IFCHR => sys::is_terminal(fd) && nobody_above(),
+            libc::S_IFCHR => facts.st_rdev != DEV_NULL && sys::is_terminal(fd) && nobody_above(),
             _ => false,
         };
         if ours {
@@ -49,10 +49,39 @@ pub fn own_streams() -> Result<Vec<RawFd>, Error> {
     Ok(own)
 }
 
+/// What stdin is under a service manager: no terminal, so none is asked whether it is.
+const DEV_NULL: libc::dev_t = libc::makedev(1, 3);
+
 /// Whether no process above can share the terminal: as PID 1, or entered from outside the PID namespace
 /// (docker exec), which reads as parent 0. A root shell's terminal is never given away.
 fn nobody_above() -> bool {
-    nix::unistd::getpid().as_raw() == 1 || nix::unistd::getppid().as_raw() == 0
+    sys::getppid() == 0
+}
+
+/// The controlling terminal, through which a process can type into what others of its session read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// There is none, or no process above has it.
+    Own,
+    /// Others of the session have it, a root shell perhaps.
+    Shared,
+}
+
+/// Whether a process above shares the terminal. Only a session has one, so who leads the session shares it with nobody
+/// above, unless it was taken from another session (`setsid --ctty` in a root shell): the shell reads it still.
+pub fn terminal() -> Terminal {
+    let there = match sys::open_terminal() {
+        Ok(opened) => {
+            sys::close(opened);
+            true
+        }
+        Err(Errno::ENXIO) => false,
+        // Without /dev it can be had by 0, 1 or 2 alone.
+        Err(Errno::ENOENT) => (0..=2).any(|fd| sys::foreground(fd).is_ok()),
+        // What can't be told is not taken for harmless.
+        Err(_) => true,
+    };
+    if there && !(nobody_above() && sys::leads_session()) { Terminal::Shared } else { Terminal::Own }
 }
 
 /// The open descriptors that arguments name as `/dev/fd/N` or `/proc/self/fd/N`, as a shell's process
@@ -91,8 +120,7 @@ pub fn give_streams(plan: &Plan) {
 
 /// Puts what is handed on where the plan wants it and closes all that the command is not meant to have.
 /// The last step before execve: nothing of ours is open afterwards.
-pub fn hand_on(plan: &Plan, acquired: Acquired) -> Result<(), Error> {
-    let handed = acquired.handed;
+pub fn hand_on(plan: &Plan, handed: Vec<Handed>) -> Result<(), Error> {
     let received = activation::FIRST..plan.first_handed;
     let behind = handed.iter().map(|one| one.number + 1).max().unwrap_or(plan.first_handed);
     // One may sit on a number that another one needs: all step aside first.

@@ -25,6 +25,7 @@ pub fn explain(file: &CStr, errno: Errno, target: &Identity) -> Option<String> {
         Errno::ELOOP => Some(format!("{shown} needs an interpreter that needs an interpreter, and so on, or is a loop of links")),
         Errno::ENOEXEC => Some(wrong_format(path)),
         Errno::E2BIG => Some("the arguments and the environment are too long together".to_owned()),
+        Errno::EAGAIN => Some(format!("uid {} has more processes than the limit of nproc allows", target.uid)),
         Errno::ETXTBSY => Some(format!("{shown} is open for writing")),
         _ => None,
     }

@@ -18,8 +18,8 @@ use crate::sys::{self, StringArray};
 pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Starts the command in this process's place. Returns only if that failed.
-pub fn exec(_proved: Dropped, plan: &Plan, acquired: Acquired) -> Failure {
-    if let Err(failure) = descriptors::hand_on(plan, acquired).at(Stage::Drop) {
+pub fn exec(_proved: Dropped, plan: &Plan, mut acquired: Acquired) -> Failure {
+    if let Err(failure) = make_ready(plan, &mut acquired) {
         return failure;
     }
     let arguments = StringArray::new(plan.command.iter().copied());
@@ -45,6 +45,14 @@ pub fn exec(_proved: Dropped, plan: &Plan, acquired: Acquired) -> Failure {
         Some(candidate) => unusable(plan, &candidate, Errno::EACCES),
         None => missing(plan, &closed),
     }
+}
+
+/// Files and ports are confined, all is closed that is not the command's, and then calls are confined: the last may
+/// forbid what the others need.
+fn make_ready(plan: &Plan, acquired: &mut Acquired) -> Result<(), Failure> {
+    acquired.confinement.restrict().at(Stage::Confinement)?;
+    descriptors::hand_on(plan, std::mem::take(&mut acquired.handed)).at(Stage::Drop)?;
+    acquired.confinement.filter(&plan.confinement).at(Stage::Confinement)
 }
 
 /// Says that the command does not exist anywhere, as far as root can see, or that nobody could run it.
@@ -87,11 +95,21 @@ fn candidates(plan: &Plan) -> impl Iterator<Item = CString> {
     direct.into_iter().chain(in_path).filter_map(|file| CString::new(file).ok())
 }
 
+const CONFINED: &str = "all but what --rox and --rwx name is closed to execution: name the program, the interpreter of a script, and the \
+     loader of a dynamic program (/lib64/ld-linux-x86-64.so.2); its libraries need --ro (ldd lists both)";
+
 fn unusable(plan: &Plan, file: &CStr, errno: Errno) -> Failure {
     let what = format!("execve({})", lossy(file));
     let error = match diagnosis::explain(file, errno, &plan.identity) {
         Some(why) => call(what, errno).context(why),
         None => call(what, errno),
+    };
+    let error = match (errno, &plan.confinement.rules) {
+        (Errno::EACCES, Some(rules)) if !rules.paths.is_empty() => hinted(format!("{error:#}"), CONFINED),
+        (Errno::EPERM | Errno::ENOSYS, _) if plan.confinement.filter.is_some() => {
+            hinted(format!("{error:#}"), "the filter of --seccomp must allow execve")
+        }
+        _ => error,
     };
     Failure { stage: Stage::CommandUnusable, error }
 }

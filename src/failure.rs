@@ -25,6 +25,8 @@ pub enum Stage {
     Drop,
     /// Reading back what the kernel holds.
     Proof,
+    /// Confining the command.
+    Confinement,
     /// COMMAND does not exist.
     CommandMissing,
     /// COMMAND exists and can't be run.
@@ -47,7 +49,14 @@ impl Failure {
         match self.stage {
             Stage::CommandMissing => 127,
             Stage::CommandUnusable => 126,
-            Stage::CommandLine | Stage::Host | Stage::Plan | Stage::Preflight | Stage::Chores | Stage::Drop | Stage::Proof => 125,
+            Stage::CommandLine
+            | Stage::Host
+            | Stage::Plan
+            | Stage::Preflight
+            | Stage::Chores
+            | Stage::Drop
+            | Stage::Proof
+            | Stage::Confinement => 125,
         }
     }
 
@@ -159,7 +168,16 @@ mod tests {
         let code = |stage| Failure { stage, error: anyhow::anyhow!("x") }.exit_code();
         assert_eq!(code(Stage::CommandMissing), 127);
         assert_eq!(code(Stage::CommandUnusable), 126);
-        for stage in [Stage::CommandLine, Stage::Host, Stage::Plan, Stage::Preflight, Stage::Chores, Stage::Drop, Stage::Proof] {
+        for stage in [
+            Stage::CommandLine,
+            Stage::Host,
+            Stage::Plan,
+            Stage::Preflight,
+            Stage::Chores,
+            Stage::Drop,
+            Stage::Proof,
+            Stage::Confinement,
+        ] {
             assert_eq!(code(stage), 125);
         }
     }

@@ -14,7 +14,7 @@ use crate::cli::{Args, NewPrivileges};
 use crate::failure::call;
 use crate::sys::{self, CapabilitySets, Triple};
 use crate::userspec::UserSpec;
-use crate::{descriptors, pathwalk};
+use crate::{confine, descriptors, pathwalk};
 
 /// Facts, no decisions.
 pub struct Host {
@@ -46,6 +46,12 @@ pub struct Host {
     pub kept_open: Vec<RawFd>,
     /// The soft limit of RLIMIT_NOFILE, where descriptors are handed on.
     pub descriptor_limit: Option<u64>,
+    /// The controlling terminal.
+    pub terminal: descriptors::Terminal,
+    /// What can be confined here.
+    pub kernel: confine::Kernel,
+    /// Own parent's process id, where `--pdeathsig` makes it matter.
+    pub parent: Option<i32>,
     /// Sockets received from a service manager.
     pub inherited: Inherited,
     /// Own process id, which is the command's too.
@@ -59,6 +65,7 @@ impl Host {
             bail!("refusing to run set-user-ID, set-group-ID or with file capabilities: stepdown gives rights up, it is no sudo");
         }
         let own_streams = descriptors::own_streams()?;
+        let terminal = descriptors::terminal();
         let named = descriptors::named_in(&args.command);
         let kept_open = args.keep_fds.iter().copied().filter(|&fd| sys::is_open(fd)).collect();
         let pid = sys::getpid().map_err(|errno| call("getpid", errno))?;
@@ -78,6 +85,10 @@ impl Host {
             named,
             kept_open,
             descriptor_limit: descriptor_limit_where_it_matters(args)?,
+            terminal,
+            kernel: confine::Kernel::read(args, terminal)?,
+            // 0: it is outside of the PID namespace, and can't be told from another one.
+            parent: args.limits.pdeathsig.map(|_| sys::getppid()).filter(|&parent| parent != 0),
             inherited,
             pid,
         })
@@ -99,7 +110,7 @@ fn needs_groups(args: &Args) -> bool {
 }
 
 fn bounding_where_it_matters(args: &Args) -> Result<Option<CapSet>, Error> {
-    if args.keep_capabilities.is_empty() && args.new_privileges == NewPrivileges::Forbidden {
+    if args.keep_capabilities.is_empty() && args.confinement.bind.is_none() && args.new_privileges == NewPrivileges::Forbidden {
         return Ok(None);
     }
     bounding_set().map(Some)
@@ -116,7 +127,11 @@ fn descriptor_limit_where_it_matters(args: &Args) -> Result<Option<u64>, Error> 
     if args.listen.is_empty() && args.files.is_empty() {
         return Ok(None);
     }
-    sys::descriptor_limit().map(Some).map_err(|errno| call("getrlimit(RLIMIT_NOFILE)", errno))
+    // The limit that is to come is set when all are made, and before the last of them are moved.
+    match args.limits.open_files() {
+        Some(limit) => Ok(Some(limit)),
+        None => sys::descriptor_limit().map(Some).map_err(|errno| call("getrlimit(RLIMIT_NOFILE)", errno)),
+    }
 }
 
 /// The bounding set, counted on the running kernel: it says EINVAL behind its last capability.

@@ -14,6 +14,7 @@
 //! | what needs root | [`acquire`], [`pathwalk`] |
 //! | giving root up, and proving it | [`credentials`], [`proof`] |
 //! | one process more, if asked for | [`init`] |
+//! | what the command may reach, and what it is limited to | [`confine`], [`limits`] |
 //! | becoming the command | [`descriptors`], [`exec`], [`diagnosis`] |
 //! | the kernel, and what goes wrong | [`sys`], [`ids`], [`signal`], [`capabilities`], [`failure`] |
 
@@ -23,6 +24,7 @@ pub mod activation;
 pub mod address;
 pub mod capabilities;
 pub mod cli;
+pub mod confine;
 pub mod credentials;
 pub mod descriptors;
 pub mod diagnosis;
@@ -33,6 +35,7 @@ pub mod host;
 pub mod identity;
 pub mod ids;
 pub mod init;
+pub mod limits;
 pub mod pathwalk;
 pub mod plan;
 pub mod preflight;
@@ -70,6 +73,7 @@ pub fn run(start: Start) -> Result<(), Failure> {
     plan.warnings.iter().for_each(|warning| warn(warning));
     let mut acquired = acquire::perform(&plan).at(Stage::Chores)?;
     descriptors::give_streams(&plan);
+    limits::set(&plan).at(Stage::Chores)?;
     credentials::drop(&plan).at(Stage::Drop)?;
     place(&args).at(Stage::Drop)?;
     let dropped = proof::prove(&plan).at(Stage::Proof)?;

@@ -9,7 +9,8 @@ use caps::Capability;
 use crate::activation::{self, Inherited};
 use crate::address::Listen;
 use crate::capabilities::CapSet;
-use crate::cli::{Args, Chown, ChownPolicy, Demand, Init, Mkdir, NewPrivileges, Open, Switch, Verbosity};
+use crate::cli::{Args, Chown, ChownPolicy, Demand, Init, Limits, Mkdir, NewPrivileges, Open, Switch, Verbosity};
+use crate::confine::Confinement;
 use crate::descriptors::numbers::{self, Numbers};
 use crate::environment::{Environment, Home};
 use crate::failure::hinted;
@@ -65,6 +66,14 @@ pub struct Plan {
     pub init: Option<Box<Init>>,
     /// Own process id; without `--init` it is the command's too.
     pub pid: i32,
+    /// What the command may reach and call.
+    pub confinement: Confinement,
+    /// `--ulimit` and its like.
+    pub limits: Limits,
+    /// Whether hard limits can be raised.
+    pub may_raise_limits: bool,
+    /// Own parent, where `--pdeathsig` makes it matter.
+    pub parent: Option<i32>,
     /// What was asked for and is not done.
     pub warnings: Vec<String>,
 }
@@ -113,7 +122,10 @@ pub enum Groups {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bounding {
     /// Emptied but for what is kept.
-    Drop,
+    Drop {
+        /// What is permitted is in there, and taken out without a look.
+        known: CapSet,
+    },
     /// Left, for want of CAP_SETPCAP: no_new_privs makes it idle, or it is empty already.
     AsFound,
 }
@@ -134,9 +146,11 @@ impl Plan {
         let starter = Starter::of(host);
         let target = Identity::resolve(args, host)?;
         let (role, identity, groups) = starter.role(target, args.switch)?;
-        let bounding = bounding(args, host)?;
-        check_kept_capabilities(args, host)?;
-        let mut warnings = Vec::new();
+        let keep = kept_capabilities(args, host)?;
+        let bounding = bounding(args, host, keep)?;
+        let no_new_privs = host.no_new_privs.map_or(NoNewPrivs::Set, NoNewPrivs::AsFound);
+        let confinement = Confinement::resolve(&args.confinement, host, no_new_privs)?;
+        let mut warnings = confinement.unenforced();
         if let Inherited::Unfit(why) = host.inherited {
             warnings.push(format!("sockets from a service manager are dropped: {why}"));
         }
@@ -152,8 +166,8 @@ impl Plan {
             role,
             groups,
             bounding,
-            keep: args.keep_capabilities,
-            no_new_privs: host.no_new_privs.map_or(NoNewPrivs::Set, NoNewPrivs::AsFound),
+            keep,
+            no_new_privs,
             mkdir: args.mkdir.clone(),
             chown: chown(args, role),
             chown_policy: args.chown_policy,
@@ -171,6 +185,10 @@ impl Plan {
             command: args.command.clone(),
             init: args.init.clone(),
             pid: host.pid,
+            confinement,
+            limits: args.limits.clone(),
+            may_raise_limits: host.capabilities.effective.has(Capability::CAP_SYS_RESOURCE),
+            parent: host.parent,
             warnings,
             identity,
         })
@@ -183,7 +201,9 @@ impl Plan {
             && self.chown.is_empty()
             && self.listen.is_empty()
             && self.open.is_empty()
-            && self.secrets.is_empty())
+            && self.secrets.is_empty()
+            && self.confinement.names_no_file()
+            && self.limits == Limits::default())
     }
 
     /// The supplementary groups the command is to have, ascending.
@@ -228,11 +248,11 @@ fn chown(args: &Args, role: Role) -> Vec<Chown> {
     all
 }
 
-fn bounding(args: &Args, host: &Host) -> Result<Bounding, Error> {
+fn bounding(args: &Args, host: &Host, keep: CapSet) -> Result<Bounding, Error> {
     if host.capabilities.effective.has(Capability::CAP_SETPCAP) {
-        return Ok(Bounding::Drop);
+        return Ok(Bounding::Drop { known: host.capabilities.permitted });
     }
-    let left = host.bounding.unwrap_or_default().without(args.keep_capabilities);
+    let left = host.bounding.unwrap_or_default().without(keep);
     if args.new_privileges == NewPrivileges::AsFound && host.no_new_privs != Some(true) && !left.is_empty() {
         return Err(hinted(
             format!(
@@ -244,17 +264,29 @@ fn bounding(args: &Args, host: &Host) -> Result<Bounding, Error> {
     Ok(Bounding::AsFound)
 }
 
-fn check_kept_capabilities(args: &Args, host: &Host) -> Result<(), Error> {
-    let missing = args.keep_capabilities.without(host.capabilities.permitted);
+/// `--keep-cap`, and what `--bind-tcp` needs for a port below ip_unprivileged_port_start.
+fn kept_capabilities(args: &Args, host: &Host) -> Result<CapSet, Error> {
+    let typed = args.keep_capabilities;
+    check_kept("--keep-cap", typed, host)?;
+    let first_free = host.kernel.first_free_port.unwrap_or(0);
+    let privileged = args.confinement.bind.iter().find(|ports| (1..first_free).any(|port| ports.contain(port)));
+    let Some(ports) = privileged else { return Ok(typed) };
+    let binding = CapSet::of(Capability::CAP_NET_BIND_SERVICE);
+    check_kept(&format!("--bind-tcp {ports}"), binding, host)?;
+    Ok(CapSet(typed.0 | binding.0))
+}
+
+fn check_kept(option: &str, kept: CapSet, host: &Host) -> Result<(), Error> {
+    let missing = kept.without(host.capabilities.permitted);
     if !missing.is_empty() {
         return Err(hinted(
-            format!("--keep-cap: stepdown was started without {missing}"),
+            format!("{option}: stepdown was started without {missing}"),
             "add it where stepdown is started: Docker --cap-add, Kubernetes capabilities.add, systemd AmbientCapabilities=",
         ));
     }
-    let unbounded = args.keep_capabilities.without(host.bounding.unwrap_or_default());
+    let unbounded = kept.without(host.bounding.unwrap_or_default());
     if !unbounded.is_empty() {
-        bail!("--keep-cap: {unbounded} is not in the bounding set");
+        bail!("{option}: {unbounded} is not in the bounding set");
     }
     Ok(())
 }

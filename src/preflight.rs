@@ -5,12 +5,14 @@ use nix::errno::Errno;
 
 use crate::failure::{At, Failure, Stage, call, lossy};
 use crate::plan::Plan;
-use crate::{acquire, exec, user_namespace};
+use crate::{acquire, confine, exec, limits, user_namespace};
 
 /// Checks a plan that has chores; without any there is nothing to spoil, and each step speaks for itself.
 pub fn check(plan: &Plan) -> Result<(), Failure> {
     user_namespace::check(plan).at(Stage::Preflight)?;
     acquire::check(plan).at(Stage::Preflight)?;
+    confine::check(plan).at(Stage::Preflight)?;
+    limits::check(plan).at(Stage::Preflight)?;
     exec::check(plan)?;
     directory(plan).at(Stage::Preflight)
 }

@@ -71,7 +71,7 @@ fn capabilities(plan: &Plan, keep: CapSet) -> Result<(), Error> {
             Err(errno) => return Err(call(format_args!("prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, {number})"), errno)),
         }
     }
-    if plan.bounding == Bounding::Drop {
+    if let Bounding::Drop { .. } = plan.bounding {
         let bounding = host::bounding_set()?;
         if bounding != plan.keep {
             return Err(differs("bounding set", plan.keep, bounding));

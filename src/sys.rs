@@ -4,22 +4,28 @@
 #![allow(unsafe_code)]
 
 mod arena;
+mod confinement;
 mod credentials;
 mod descriptors;
 mod files;
 mod footprint;
+mod limits;
 mod memory;
 mod processes;
+mod seccomp;
 mod signals;
 mod threads;
 
+pub use confinement::*;
 use credentials::prctl;
 pub use credentials::*;
 pub use descriptors::*;
 pub use files::*;
 pub use footprint::*;
+pub use limits::*;
 pub use memory::*;
 pub use processes::*;
+pub use seccomp::*;
 pub use signals::*;
 pub use threads::*;
 

@@ -6,7 +6,8 @@ use std::io::Write as _;
 use anyhow::{Context, Error};
 use serde_json::{Value, json};
 
-use crate::cli::{Args, ChownPolicy, Demand, Init, Mode, Target};
+use crate::cli::{Args, ChownPolicy, Demand, Init, Limits, Mode, Session, Target};
+use crate::confine::landlock::Told;
 use crate::failure::{Printable, lossy};
 use crate::plan::{Bounding, Groups, NoNewPrivs, Plan, Role};
 
@@ -73,6 +74,12 @@ fn lines(plan: &Plan) -> Vec<(&'static str, String)> {
     if let Some(mask) = plan.umask {
         lines.push(("umask", format!("{mask:04o}")));
     }
+    for told in &plan.confinement.told {
+        let enforced =
+            if told.lacking.is_empty() { "enforced".to_owned() } else { format!("not enforced: {}", told.lacking.join("; ")) };
+        lines.push(("confined", format!("{}: {enforced}", told.rule)));
+    }
+    lines.extend(limits(&plan.limits).map(|limit| ("limit", limit)));
     if let Some(init) = &plan.init {
         supervisor(init, &mut lines);
     }
@@ -81,6 +88,21 @@ fn lines(plan: &Plan) -> Vec<(&'static str, String)> {
     }
     lines.push(("command", command(plan).join(" ")));
     lines
+}
+
+/// Each as it is typed.
+fn limits(limits: &Limits) -> impl Iterator<Item = String> {
+    let ulimits = limits.ulimits.iter().map(|one| one.to_string());
+    let nice = limits.nice.map(|nice| format!("nice {nice}"));
+    let score = limits.oom_score_adj.map(|score| format!("oom-score-adj {score}"));
+    let session = (limits.session == Session::New).then(|| "a session of its own".to_owned());
+    let parent = limits.pdeathsig.map(|signal| format!("{signal} when the parent ends"));
+    ulimits.chain(nice).chain(score).chain(session).chain(parent)
+}
+
+fn confinement_as_json(plan: &Plan) -> Value {
+    let rule = |told: &Told| json!({ "rule": told.rule, "enforced": told.lacking.is_empty(), "lacking": told.lacking });
+    plan.confinement.told.iter().map(rule).collect()
 }
 
 /// What the process that stays will do.
@@ -170,7 +192,7 @@ pub fn as_json(plan: &Plan) -> Value {
         },
         "capabilities": plan.keep.names(),
         "bounding_set": match plan.bounding {
-            Bounding::Drop => "dropped",
+            Bounding::Drop { .. } => "dropped",
             Bounding::AsFound => "as-found",
         },
         "no_new_privs": match plan.no_new_privs {
@@ -188,6 +210,8 @@ pub fn as_json(plan: &Plan) -> Value {
         "kept_descriptors": plan.kept_descriptors,
         "directory": plan.chdir.as_deref().map(lossy),
         "umask": plan.umask.map(|mask| format!("{mask:04o}")),
+        "confinement": confinement_as_json(plan),
+        "limits": limits(&plan.limits).collect::<Vec<_>>(),
         "init": plan.init.as_deref().map(supervisor_as_json),
         "warnings": plan.warnings,
         "environment": environment,

@@ -1,6 +1,7 @@
 //! `--open`: files that are opened while root may, and handed on by the protocol in `activation`.
 
 use std::ffi::CStr;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Error, bail};
@@ -78,6 +79,17 @@ pub fn open_found(found: &Found, flags: i32, plan: &Plan) -> Result<OwnedFd, Err
         bail!("it has {} names, and others than root may have given it this one", looked_at.links.max(opened.links));
     }
     Ok(file)
+}
+
+/// All of a file that is no longer than this.
+pub fn read_whole(file: OwnedFd, most: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::from(file).take(most + 1).read_to_end(&mut bytes);
+    read.map_err(|error| call("read", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))))?;
+    if u64::try_from(bytes.len())? > most {
+        bail!("it has more than {} MiB, the most that is read", most >> 20);
+    }
+    Ok(bytes)
 }
 
 fn kind(facts: &FileFacts) -> u32 {

@@ -1,7 +1,7 @@
 //! The chores: what needs root, done before root is given up. Directories first, then owners, sockets, files.
 
 mod chown;
-mod files;
+pub mod files;
 mod holder;
 mod listen;
 mod maker;
@@ -15,6 +15,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use anyhow::Error;
 use nix::errno::Errno;
 
+use crate::confine;
 use crate::failure::{hinted, lossy};
 use crate::pathwalk;
 use crate::plan::Plan;
@@ -23,6 +24,8 @@ use crate::plan::Plan;
 pub struct Acquired {
     /// Sockets of `--listen`, files of `--open`, copies of `--secret`.
     pub handed: Vec<Handed>,
+    /// Rules that the kernel holds, filters that are compiled.
+    pub confinement: confine::Prepared,
 }
 
 /// A descriptor that the command is to have.
@@ -56,7 +59,8 @@ pub fn perform(plan: &Plan) -> Result<Acquired, Error> {
     for wanted in &plan.secrets {
         handed.push(Handed { file: secrets::copy(wanted, plan)?, number: wanted.number });
     }
-    Ok(Acquired { handed })
+    // Last, because a rule may name what was just made.
+    Ok(Acquired { handed, confinement: confine::prepare(plan)? })
 }
 
 /// Refuses, before anything has changed, what can be seen to be a mistake.

@@ -4,9 +4,8 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Error, bail};
-use clap::ArgMatches;
 
-use super::{many, path};
+use super::grammar::{Typed, many, path};
 use crate::address::valid_name;
 use crate::failure::{hinted, nearest};
 
@@ -64,7 +63,7 @@ impl Access {
 
 impl Files {
     /// Reads both options.
-    pub(super) fn read(options: &ArgMatches) -> Result<Self, Error> {
+    pub(super) fn read(options: &Typed) -> Result<Self, Error> {
         let secrets: Vec<Secret> = many(options, "secret").map(|typed| Secret::parse(typed)).collect::<Result<_, _>>()?;
         for (index, secret) in secrets.iter().enumerate() {
             if secrets.iter().take(index).any(|earlier| earlier.name == secret.name) {

@@ -1,9 +1,8 @@
 //! The options of `--init`.
 
 use anyhow::{Context, Error, bail};
-use clap::ArgMatches;
 
-use super::{given, many, one, text};
+use super::grammar::{Typed, given, many, one, text};
 use crate::failure::hinted;
 use crate::signal::Signal;
 
@@ -86,7 +85,7 @@ impl Init {
 const OF_THE_SUPERVISOR: [&str; 6] = ["signal-group", "rewrite", "exit-as", "grace", "drain", "kill-after"];
 
 /// Reads them; `None` without `--init`.
-pub fn read(options: &ArgMatches) -> Result<Option<Box<Init>>, Error> {
+pub fn read(options: &Typed) -> Result<Option<Box<Init>>, Error> {
     if !given(options, "init") {
         // Of an option that takes no value clap says that it is there, and false.
         let typed = |name: &&&str| given(options, name) || many(options, name).next().is_some();
@@ -109,7 +108,7 @@ pub fn read(options: &ArgMatches) -> Result<Option<Box<Init>>, Error> {
     Ok(Some(Box::new(init)))
 }
 
-fn read_rewrites(options: &ArgMatches, rewrites: &mut Rewrites) -> Result<(), Error> {
+fn read_rewrites(options: &Typed, rewrites: &mut Rewrites) -> Result<(), Error> {
     const HINT: &str = "write SIGNAL=SIGNAL or SIGNAL=none: TERM=QUIT, 15=3, HUP=none, USR1=RTMIN+3";
     let mut seen = Vec::new();
     for typed in many(options, "rewrite") {
@@ -133,7 +132,7 @@ fn read_rewrites(options: &ArgMatches, rewrites: &mut Rewrites) -> Result<(), Er
     Ok(())
 }
 
-fn read_codes(options: &ArgMatches, exit_as: &mut [u8; 256]) -> Result<(), Error> {
+fn read_codes(options: &Typed, exit_as: &mut [u8; 256]) -> Result<(), Error> {
     let mut seen = Vec::new();
     for typed in many(options, "exit-as") {
         let typed = text("exit-as", typed)?;
@@ -152,7 +151,7 @@ fn read_codes(options: &ArgMatches, exit_as: &mut [u8; 256]) -> Result<(), Error
 }
 
 /// Seconds, with up to three digits behind a point; at most a day.
-fn milliseconds(options: &ArgMatches, name: &str) -> Result<Option<u64>, Error> {
+fn milliseconds(options: &Typed, name: &str) -> Result<Option<u64>, Error> {
     const DAY: u64 = 86_400_000;
     let Some(typed) = one(options, name)? else { return Ok(None) };
     let (whole, fraction) = typed.split_once('.').map_or((typed, "0"), |(whole, fraction)| (whole, fraction));

@@ -9,13 +9,13 @@ use nix::errno::Errno;
 use super::terminal::Terminal;
 use super::{FAILED, Supervisor};
 use crate::acquire::Acquired;
-use crate::cli::Init;
+use crate::cli::{Init, Session};
 use crate::failure::{At, Failure, Stage, call};
 use crate::plan::{NoNewPrivs, Plan};
 use crate::proof::{self, Dropped};
 use crate::signal::Signal;
 use crate::sys::{self, Forked, SignalSet};
-use crate::{credentials, descriptors};
+use crate::{confine, credentials, descriptors, limits};
 
 /// Signals that wait until there is a command to forward them to, and the mask as it came.
 pub struct Held(Option<SignalSet>);
@@ -44,7 +44,9 @@ impl Held {
 /// here. Both have been proved to hold no more than planned: a child has its parent's credentials.
 pub fn start_the_command(plan: &mut Plan, proved: Dropped, acquired: &mut Acquired, held: &Held) -> Result<Dropped, Failure> {
     match plan.init.take() {
-        None => Ok(proved),
+        None => {
+            limits::leave_session(plan).and_then(|()| limits::heed_parent(plan, plan.parent)).at(Stage::Drop).map(|()| proved)
+        }
         Some(init) => part(*init, plan, acquired, held).at(Stage::Drop).map(|()| proved),
     }
 }
@@ -59,11 +61,14 @@ fn part(wanted: Init, plan: &mut Plan, acquired: &mut Acquired, held: &Held) -> 
     // Where SIGCHLD is ignored the kernel reaps children itself, and their exit codes are lost.
     let chld_was_ignored = sys::is_ignored(Signal::CHLD).map_err(|errno| call("rt_sigaction(SIGCHLD)", errno))?;
     sys::restore_default(Signal::CHLD).map_err(|errno| call("rt_sigaction(SIGCHLD)", errno))?;
+    // It is forwarded to the command, as any other signal is.
+    limits::heed_parent(plan, plan.parent)?;
     let terminal = Terminal::find();
     let gate = Gate::where_needed(plan)?;
     match sys::fork().map_err(|errno| call("fork", errno))? {
         Forked::Child => {
-            as_the_command(&terminal, chld_was_ignored)?;
+            as_the_command(plan, &terminal, chld_was_ignored)?;
+            limits::heed_parent(plan, Some(pid))?;
             plan.environment.set_process_id(sys::getpid().map_err(|errno| call("getpid", errno))?)?;
             if let Some(gate) = gate {
                 gate.pass();
@@ -72,8 +77,10 @@ fn part(wanted: Init, plan: &mut Plan, acquired: &mut Acquired, held: &Held) -> 
         }
         Forked::Parent(child) => {
             // Here too, so that the group is there before the first signal is forwarded to it. The child's own call is
-            // the one that counts: after its execve this one is refused.
-            let _ = sys::set_process_group(child, child);
+            // the one that counts: after its execve this one is refused. Who leads a group can lead no new session.
+            if plan.limits.session == Session::AsFound {
+                let _ = sys::set_process_group(child, child);
+            }
             let mut supervisor = Supervisor {
                 wanted,
                 verbosity: plan.verbosity,
@@ -93,9 +100,13 @@ fn part(wanted: Init, plan: &mut Plan, acquired: &mut Acquired, held: &Held) -> 
 }
 
 /// What only the child itself can do.
-fn as_the_command(terminal: &Terminal, chld_was_ignored: bool) -> Result<(), Error> {
-    sys::set_process_group(0, 0).map_err(|errno| call("setpgid(0, 0)", errno))?;
-    if terminal.at_once {
+fn as_the_command(plan: &Plan, terminal: &Terminal, chld_was_ignored: bool) -> Result<(), Error> {
+    if plan.limits.session == Session::New {
+        limits::leave_session(plan)?;
+    } else {
+        sys::set_process_group(0, 0).map_err(|errno| call("setpgid(0, 0)", errno))?;
+    }
+    if terminal.at_once && plan.limits.session == Session::AsFound {
         // Before it reads from the terminal, which would stop it. SIGTTOU is blocked still.
         terminal.give_to(sys::getpid().map_err(|errno| call("getpid", errno))?);
     }
@@ -156,6 +167,7 @@ impl Supervisor {
     /// its end when the command closes it. stderr stays, for warnings, and the terminal, if there is one.
     fn settle(&mut self, acquired: &mut Acquired) {
         acquired.handed.clear();
+        acquired.confinement = confine::Prepared::default();
         if let Some(opened) = self.terminal.fd().filter(|&fd| fd > 2) {
             let stdin = sys::duplicate_onto(sys::borrow(opened), 0);
             self.terminal.moved(if stdin.is_ok() { 0 } else { -1 });

@@ -95,18 +95,35 @@ impl Need {
 }
 
 /// The programs under test are to find signals and descriptors as a login shell would hand them on, however the runner was
-/// started: a shell's background job ignores SIGINT and SIGQUIT, nohup(1) SIGHUP, and a CI system may leave files open.
+/// started: a shell's background job ignores SIGINT and SIGQUIT, nohup(1) SIGHUP, a CI system may leave files open, and
+/// the terminal of who runs the tests is nobody's business here.
 #[allow(unsafe_code)]
 pub fn start_clean() {
     // SAFETY: numbers, an empty set to read, and descriptors that nobody here has opened yet are marked, not closed.
     unsafe {
         let all = (1..=libc::SIGRTMAX()).filter(|&signal| signal != libc::SIGPIPE);
-        all.for_each(|signal| drop(libc::signal(signal, libc::SIG_DFL)));
+        for signal in all {
+            libc::signal(signal, libc::SIG_DFL);
+        }
         let mut none = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        let terminal = libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_NOCTTY);
+        if terminal >= 0 {
+            libc::ioctl(terminal, libc::TIOCNOTTY);
+        }
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
+}
+
+/// Skips the test on a kernel older than the one that brought what it needs; a newer one has to have it.
+pub fn linux(since: (u32, u32), what: &str) -> Outcome {
+    let release = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.parse().ok());
+    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= since {
+        return Ok(());
+    }
+    Err(Stop::Skip(format!("needs {what}, Linux {}.{}, and this is {release}", since.0, since.1)))
 }
 
 /// Skips the test unless it runs as root.

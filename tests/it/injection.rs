@@ -21,14 +21,16 @@ pub fn cases() -> Vec<Case> {
         a_switch_by_a_few_capabilities_alone,
         a_start_as_the_target,
         a_start_as_root_for_root,
+        a_switch_to_a_confined_command,
     ]
 }
 
 /// What a kernel, a container engine's filter or a security module may answer.
 const ERRORS: [&str; 3] = ["EPERM", "EINVAL", "EINTR"];
 
-/// The calls that set or tell what a process may do: these are also made to lie.
-const CREDENTIALS: [&str; 11] = [
+/// The calls that set or tell what a process may do: these are also made to lie. (A rule of Landlock's that the kernel took
+/// in word alone takes more away, and never less.)
+const CREDENTIALS: [&str; 16] = [
     "setgroups",
     "setresgid",
     "setresuid",
@@ -40,6 +42,11 @@ const CREDENTIALS: [&str; 11] = [
     "capget",
     "setfsuid",
     "setfsgid",
+    "landlock_create_ruleset",
+    "landlock_restrict_self",
+    "seccomp",
+    "prlimit64",
+    "setpriority",
 ];
 
 /// A command line, what it is started through, and what its command must turn out to be.
@@ -183,6 +190,29 @@ fn a_start_as_the_target() -> Outcome {
 fn a_start_as_root_for_root() -> Outcome {
     let planned = |report: &Report| report.is_exactly(0, 0, &[0]);
     Line { arguments: |_| vec!["root".into()], planned, ..PLAIN }.inject()
+}
+
+fn a_switch_to_a_confined_command() -> Outcome {
+    crate::confine::landlock(6)?;
+    let arguments = |_: &Jail| {
+        let report = programs().report.display().to_string();
+        ["--rox", &report, "--ro", "/proc", "--bind-tcp", "80", "--connect-tcp", "443", "--scope", "--seccomp", "service"]
+            .into_iter()
+            .chain(["--ulimit", "nofile=256:512", "--nice", "5", "--oom-score-adj", "7", "--pdeathsig", "TERM", "node"])
+            .map(str::to_owned)
+            .collect()
+    };
+    let planned = |report: &Report| {
+        assert_eq!((report.uids(), report.gids(), report.groups()), (vec![1000; 3], vec![1000; 3], NODES.into()));
+        for set in ["effective", "permitted", "inheritable", "bounding", "ambient"] {
+            assert_eq!(report.capabilities(set), [10], "{set}");
+        }
+        assert_eq!((report.number("no_new_privs"), report.number("seccomp"), &report.0["can_list_root"]), (1, 2, &false.into()));
+        assert_eq!((&report.0["can_become_root"], report.descriptors()), (&false.into(), vec![0, 1, 2]));
+        assert_eq!((&report.0["limits"][7], report.number("nice")), (&serde_json::json!([256, 512]), 5));
+        assert_eq!((report.text("oom_score_adj"), report.number("parent_death_signal")), ("7", 15));
+    };
+    Line { arguments, planned, ..PLAIN }.inject()
 }
 
 /// One call that is tampered with.

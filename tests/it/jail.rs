@@ -40,6 +40,8 @@ pub struct Programs {
     pub report: PathBuf,
     /// The example `signals`.
     pub signals: PathBuf,
+    /// The example `calls`.
+    pub calls: PathBuf,
 }
 
 static PROGRAMS: OnceLock<Programs> = OnceLock::new();
@@ -65,11 +67,12 @@ pub fn programs() -> &'static Programs {
         };
         let built = PathBuf::from(env!("CARGO_BIN_EXE_stepdown"));
         let example = |name: &str| built.with_file_name("examples").join(name);
-        let (report, signals) = (example("report"), example("signals"));
+        let (report, signals, calls) = (example("report"), example("signals"), example("calls"));
         Programs {
             stepdown: copy("STEPDOWN_BIN", built, "stepdown"),
             report: copy("STEPDOWN_REPORT", report, "report"),
             signals: copy("STEPDOWN_SIGNALS", signals, "signals"),
+            calls: copy("STEPDOWN_CALLS", calls, "calls"),
             directory,
         }
     })
@@ -185,17 +188,8 @@ impl Jail {
              W=$D/work; export W\n{}\nunset D W\nexec \"$@\"",
             self.setup
         );
-        // In the background of a script, or under nohup(1), the tests themselves are started with some of these ignored.
-        let mut command = Command::new("env");
-        command.args(["--default-signal=HUP,INT,QUIT", "unshare"]).args(&self.namespaces).args([
-            "--fork",
-            "--kill-child",
-            "--",
-            "/bin/sh",
-            "-ec",
-            &script,
-            "jail",
-        ]);
+        let mut command = Command::new("unshare");
+        command.args(&self.namespaces).args(["--fork", "--kill-child", "--", "/bin/sh", "-ec", &script, "jail"]);
         command.args(&self.prefix).arg(&self.program).args(arguments);
         command
             .env_clear()

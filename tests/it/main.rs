@@ -9,6 +9,7 @@ mod report;
 
 mod chores;
 mod command;
+mod confine;
 mod docker;
 mod identity;
 mod init;
@@ -39,6 +40,7 @@ fn main() {
         ("command", command::cases()),
         ("telling", telling::cases()),
         ("mistakes", mistakes::cases()),
+        ("confine", confine::cases()),
         ("injection", injection::cases()),
         ("init", init::cases()),
         ("peers", peers::cases()),

@@ -2,6 +2,7 @@
 //!
 //! Each mistake is made alone, and again behind chores that must then not have been done.
 
+mod confined;
 mod handed;
 mod met;
 mod typed;
@@ -21,6 +22,7 @@ pub fn cases() -> Vec<Case> {
     let mut all = typed::cases();
     all.extend(met::cases());
     all.extend(handed::cases());
+    all.extend(confined::cases());
     all
 }
 

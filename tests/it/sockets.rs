@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
 use crate::cases;
-use crate::harness::{Case, Need, Outcome};
+use crate::harness::{Case, Need, Outcome, linux};
 use crate::jail::{Jail, owner};
 
 pub fn cases() -> Vec<Case> {
@@ -244,9 +244,8 @@ fn sockets_received_come_first_and_keep_their_names() -> Outcome {
 
 fn listen_variables_that_are_not_for_us_are_dropped() -> Outcome {
     python()?;
-    if !pidfds_have_ids() {
-        return Err(Need::Root.missing("needs a kernel with pidfs, Linux 6.9"));
-    }
+    // Since pidfs the inode of a pidfd tells its process from every other.
+    linux((6, 9), "pidfs")?;
     for (tweak, warned) in [
         ("os.environ['LISTEN_PID']='99999'", false),
         ("del os.environ['LISTEN_PID']", false),
@@ -271,13 +270,6 @@ fn listen_variables_that_are_not_for_us_are_dropped() -> Outcome {
         }
     }
     Ok(())
-}
-
-/// Whether the inode of a pidfd tells its process from every other.
-fn pidfds_have_ids() -> bool {
-    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
-    let mut numbers = release.split('.').map_while(|part| part.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(6), Some(9))
 }
 
 fn where_the_kernel_knows_no_pidfd_listen_pid_decides() -> Outcome {

@@ -7,7 +7,7 @@ mod options;
 mod real;
 mod signals;
 mod small;
-mod terminal;
+pub mod terminal;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -33,7 +33,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// How long anything may take that takes a moment.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where stepdown stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

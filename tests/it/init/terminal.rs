@@ -33,13 +33,13 @@ const CTRL_D: &str = "\x04";
 const CTRL_Z: &str = "\x1a";
 
 /// A terminal, and what runs on it.
-struct Screen {
+pub struct Screen {
     keyboard: Option<File>,
     text: Arc<Mutex<String>>,
     /// What has been seen of it.
     seen: usize,
     unshare: Child,
-    _jail: Jail,
+    jail: Jail,
 }
 
 impl Screen {
@@ -62,7 +62,7 @@ impl Screen {
         let stream = || slave.try_clone().map(Stdio::from);
         let unshare = jail.command(arguments).stdin(stream()?).stdout(stream()?).stderr(stream()?).spawn()?;
         let keyboard = Some(File::from(OwnedFd::from(master)));
-        Ok(Self { keyboard, text: Arc::default(), seen: 0, unshare, _jail: jail })
+        Ok(Self { keyboard, text: Arc::default(), seen: 0, unshare, jail })
     }
 
     fn open_eyes(&mut self) -> Outcome {
@@ -79,12 +79,12 @@ impl Screen {
     }
 
     /// An interactive bash, with its first prompt.
-    fn bash() -> Result<Self, Stop> {
+    pub fn bash() -> Result<Self, Stop> {
         Self::bash_of(&[])
     }
 
     /// The same as another user.
-    fn bash_of(user: &[&str]) -> Result<Self, Stop> {
+    pub fn bash_of(user: &[&str]) -> Result<Self, Stop> {
         Need::Root.programs(&["bash", "setsid"])?;
         let jail = Jail::new()?.variable("PS1", "prompt% ").variable("TERM", "dumb").variable("S", path(&programs().stepdown));
         let jail = jail.variable("SIGNALS", path(&programs().signals)).variable("HISTFILE", "/dev/null");
@@ -100,13 +100,18 @@ impl Screen {
         Self::of(Jail::new()?.through(&["setsid", "--ctty"]), arguments)
     }
 
-    fn types(&mut self, keys: &str) -> Outcome {
+    /// A directory that the test and the shell share.
+    pub fn work(&self) -> std::path::PathBuf {
+        self.jail.work()
+    }
+
+    pub fn types(&mut self, keys: &str) -> Outcome {
         self.keyboard.as_mut().expect("open").write_all(keys.as_bytes())?;
         Ok(())
     }
 
     /// Types a line at the prompt.
-    fn runs(&mut self, line: &str) -> Outcome {
+    pub fn runs(&mut self, line: &str) -> Outcome {
         self.types(&format!("{line}\n"))?;
         // Its echo.
         self.sees(&format!("{line}\r\n"))
@@ -133,12 +138,12 @@ impl Screen {
     }
 
     /// Waits for this behind what has been seen.
-    fn sees(&mut self, what: &str) -> Outcome {
+    pub fn sees(&mut self, what: &str) -> Outcome {
         self.reads(what).map(drop)
     }
 
     /// The same; what stands in front of it.
-    fn reads(&mut self, what: &str) -> Result<String, Stop> {
+    pub fn reads(&mut self, what: &str) -> Result<String, Stop> {
         let found = until("", || {
             let text = self.text.lock().expect("no panic");
             let rest = &text[self.seen..];
@@ -401,8 +406,11 @@ fn a_terminal_that_refuses_everything_does_not_matter() -> Outcome {
     for errno in ["ENOTTY", "EBADF", "ENXIO", "EIO", "EPERM"] {
         for call in ["ioctl", "ioctl:when=2+"] {
             let (name, when) = call.split_once(':').unwrap_or((call, "when=1+"));
-            let inject = format!("inject={name}:error={errno}:{when}");
-            let strace = ["setsid", "--ctty", "strace", "-f", "-qq", "-o/dev/null", "-e", "trace=ioctl", "-e", &inject];
+            // What is asked of the terminal alone: of no descriptor at all, the guard has its own trial.
+            let strace = format!(
+                "exec strace -f -qq -o/dev/null -P /dev/tty -P $(tty) -e trace=ioctl -e inject={name}:error={errno}:{when} \"$@\""
+            );
+            let strace = ["setsid", "--ctty", "sh", "-c", &strace, "sh"];
             let mut screen =
                 Screen::of(Jail::new()?.through(&strace), &["--init", "node", "sh", "-c", "echo up; kill -TERM $$"])?;
             screen.sees("up\r\n")?;

@@ -1,0 +1,126 @@
+//! Limits of the command's process: resources, priority, the killer's score; its session; what it gets when its parent ends.
+//!
+//! The first three may need a capability, so they are set while root; a change of user clears the last
+//! (PR_SET_PDEATHSIG(2const)), so it is set when there is none to come.
+
+use std::io::Write;
+
+use anyhow::{Error, bail};
+use nix::errno::Errno;
+
+use crate::cli::{Resource, Session, Ulimit};
+use crate::failure::{call, hinted};
+use crate::plan::Plan;
+use crate::sys;
+
+const SCORE: &str = "/proc/self/oom_score_adj";
+
+/// Refuses, before anything has changed, what can be seen not to be allowed.
+pub fn check(plan: &Plan) -> Result<(), Error> {
+    for one in &plan.limits.ulimits {
+        let (_, hard) = sys::resource_limit(one.resource.number)
+            .map_err(|errno| call(format_args!("getrlimit({})", one.resource.name), errno))?;
+        if one.hard > hard && (!plan.may_raise_limits || most_open_files(one).is_some()) {
+            return Err(refusal(one, Errno::EPERM));
+        }
+    }
+    Ok(())
+}
+
+/// Resources, priority and score.
+pub fn set(plan: &Plan) -> Result<(), Error> {
+    let limits = &plan.limits;
+    for one in &limits.ulimits {
+        sys::set_resource_limit(one.resource.number, one.soft, one.hard).map_err(|errno| refusal(one, errno))?;
+        let now = sys::resource_limit(one.resource.number)
+            .map_err(|errno| call(format_args!("getrlimit({})", one.resource.name), errno))?;
+        if now != (one.soft, one.hard) {
+            bail!("--ulimit {one}: the kernel holds {}:{}", Ulimit::shown(now.0), Ulimit::shown(now.1));
+        }
+    }
+    if let Some(nice) = limits.nice {
+        sys::set_nice(nice).map_err(|errno| match errno {
+            Errno::EACCES | Errno::EPERM => hinted(
+                format!("--nice {nice}: setpriority({nice}): {errno}"),
+                "a value below the present one needs CAP_SYS_NICE, or a limit (ulimit -e) that allows it",
+            ),
+            errno => call(format_args!("--nice {nice}: setpriority({nice})"), errno),
+        })?;
+    }
+    limits.oom_score_adj.map_or(Ok(()), set_score)
+}
+
+fn set_score(score: i32) -> Result<(), Error> {
+    let written =
+        std::fs::OpenOptions::new().write(true).open(SCORE).and_then(|mut file| file.write_all(score.to_string().as_bytes()));
+    let read = || std::fs::read_to_string(SCORE);
+    match written.and_then(|()| read()) {
+        Ok(now) if now.trim() == score.to_string() => Ok(()),
+        Ok(now) => bail!("--oom-score-adj {score}: the kernel holds {}", now.trim()),
+        Err(error) => {
+            let message = format!("--oom-score-adj {score}: {SCORE}: {error}");
+            Err(match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EACCES | Errno::EPERM) => hinted(
+                    message,
+                    "a score below the present one needs CAP_SYS_RESOURCE; above it, /proc that may be written to",
+                ),
+                Some(Errno::ENOENT) => hinted(message, "mount /proc: mount -t proc proc /proc"),
+                _ => Error::msg(message),
+            })
+        }
+    }
+}
+
+/// fs.nr_open, where the limit is one of open files that is above it: no capability raises that.
+fn most_open_files(one: &Ulimit) -> Option<u64> {
+    let most = || std::fs::read_to_string("/proc/sys/fs/nr_open").ok()?.trim().parse().ok();
+    (one.resource.name == Resource::NOFILE).then(most).flatten().filter(|&most| one.hard > most)
+}
+
+/// Says why a limit can't be had: what it is now, and what it takes.
+fn refusal(one: &Ulimit, errno: Errno) -> Error {
+    let message = format!("--ulimit {one}: setrlimit: {errno}");
+    if errno != Errno::EPERM {
+        return Error::msg(message);
+    }
+    let hard = sys::resource_limit(one.resource.number).map(|(_, hard)| hard);
+    match (hard, most_open_files(one)) {
+        (_, Some(most)) => hinted(message, format!("no process may have more than fs.nr_open={most} open files")),
+        (Ok(hard), _) => hinted(
+            message,
+            format!(
+                "the hard limit is {}; to raise it takes CAP_SYS_RESOURCE, or who starts stepdown raises it: docker run --ulimit, systemd Limit*=",
+                Ulimit::shown(hard)
+            ),
+        ),
+        (Err(_), _) => Error::msg(message),
+    }
+}
+
+/// Leaves the session, where that was asked for: in the process that is to be the command's.
+pub fn leave_session(plan: &Plan) -> Result<(), Error> {
+    if plan.limits.session == Session::AsFound || sys::leads_session() {
+        return Ok(());
+    }
+    sys::new_session().map_err(|errno| match errno {
+        Errno::EPERM => hinted(
+            "--new-session: setsid: EPERM: Operation not permitted: stepdown leads a process group, as what an interactive shell starts does",
+            "--init starts the command as a child, which can; so does setsid(1) in front",
+        ),
+        errno => call("--new-session: setsid", errno),
+    })
+}
+
+/// Has the kernel send the signal when the parent ends; a parent that has ended already is an error.
+pub fn heed_parent(plan: &Plan, parent: Option<i32>) -> Result<(), Error> {
+    let Some(signal) = plan.limits.pdeathsig else { return Ok(()) };
+    sys::set_parent_death_signal(signal)
+        .map_err(|errno| call(format_args!("prctl(PR_SET_PDEATHSIG, {})", signal.number()), errno))?;
+    if sys::parent_death_signal() != Ok(signal.number()) {
+        bail!("--pdeathsig {signal}: the kernel does not hold it");
+    }
+    if parent.is_some_and(|parent| sys::getppid() != parent) {
+        bail!("--pdeathsig {signal}: the parent process has ended already");
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Landlock's ABI, and what must be refused where they are in force.
+
+use std::ffi::CStr;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use libc::{c_int, c_long};
+use nix::errno::Errno;
+
+use super::Result;
+
+/// landlock_create_ruleset(2): the ABI that this kernel has.
+pub fn landlock_abi() -> Result<u32> {
+    const LANDLOCK_CREATE_RULESET_VERSION: c_int = 1;
+    // SAFETY: asked for its version the call reads nothing.
+    let abi = Errno::result(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, LANDLOCK_CREATE_RULESET_VERSION)
+    })?;
+    u32::try_from(abi).ok().filter(|&abi| abi > 0).ok_or(Errno::ENOSYS)
+}
+
+/// uname(2): the kernel's release, as far as its first two numbers.
+pub fn kernel_release() -> Result<(u32, u32)> {
+    let mut name = std::mem::MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: a structure to fill in, of which each text ends with a zero byte.
+    let release = unsafe {
+        Errno::result(libc::uname(name.as_mut_ptr()))?;
+        CStr::from_ptr((*name.as_ptr()).release.as_ptr()).to_bytes()
+    };
+    let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => Ok((major, minor)),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Opens `/` to list it.
+pub fn try_root_directory() -> Result<()> {
+    // SAFETY: a C string; a descriptor that is returned is ours alone.
+    unsafe {
+        let fd = Errno::result(libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC))?;
+        drop(OwnedFd::from_raw_fd(fd));
+    }
+    Ok(())
+}
+
+/// What is tried with a TCP port of 127.0.0.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// bind(2)
+    Bound(u16),
+    /// connect(2)
+    ConnectedTo(u16),
+}
+
+impl Port {
+    /// The call, for messages.
+    #[must_use]
+    pub fn call(self) -> &'static str {
+        match self {
+            Self::Bound(_) => "bind of another port",
+            Self::ConnectedTo(_) => "connect to another port",
+        }
+    }
+}
+
+/// Takes it.
+pub fn try_port(port: Port) -> Result<()> {
+    let (Port::Bound(number) | Port::ConnectedTo(number)) = port;
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: number.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+        sin_zero: [0; 8],
+    };
+    let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    let place = (&raw const address).cast();
+    // SAFETY: an address of the size that is given; the descriptor is ours alone.
+    unsafe {
+        let flags = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let socket = OwnedFd::from_raw_fd(Errno::result(libc::socket(libc::AF_INET, flags, 0))?);
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
+        let done = match port {
+            Port::Bound(_) => libc::bind(fd, place, length),
+            Port::ConnectedTo(_) => libc::connect(fd, place, length),
+        };
+        Errno::result(done).map(drop)
+    }
+}
+
+/// Types a character into what is no terminal: EBADF, unless a filter knows the request.
+pub fn try_typing() -> Result<()> {
+    // SAFETY: a character to read, if there were a terminal.
+    Errno::result(unsafe { libc::syscall(libc::SYS_ioctl, c_long::from(-1), libc::TIOCSTI as c_long, c"x".as_ptr()) }).map(drop)
+}
+
+/// Opens a socket of MPTCP.
+pub fn try_mptcp() -> Result<()> {
+    // SAFETY: numbers; a descriptor that is returned is ours alone.
+    unsafe {
+        let fd = Errno::result(libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_MPTCP))?;
+        drop(OwnedFd::from_raw_fd(fd));
+    }
+    Ok(())
+}

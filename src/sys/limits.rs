@@ -1,0 +1,69 @@
+//! Limits, priority, sessions, and the signal of a parent's death.
+
+use std::ffi::{c_int, c_long};
+
+use nix::errno::Errno;
+
+use super::{Result, prctl};
+use crate::signal::Signal;
+
+const POISON: u64 = u64::MAX - 1;
+
+/// The soft and the hard limit of a resource, by its number.
+pub fn resource_limit(resource: u32) -> Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 { rlim_cur: POISON, rlim_max: POISON };
+    // SAFETY: nothing to read, a structure to fill in.
+    Errno::result(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u8>(), &raw mut limit) })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Sets both.
+pub fn set_resource_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: a structure to read, nothing to fill in.
+    Errno::result(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null_mut::<u8>()) })
+        .map(drop)
+}
+
+/// setpriority(2) of this process, read back.
+pub fn set_nice(nice: c_int) -> Result<()> {
+    // SAFETY: numbers. The raw getpriority(2) says 20 less the value.
+    unsafe {
+        Errno::result(libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, nice))?;
+        let now = Errno::result(libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0))?;
+        if now == 20 - c_long::from(nice) { Ok(()) } else { Err(Errno::EPERM) }
+    }
+}
+
+/// setsid(2), read back.
+pub fn new_session() -> Result<()> {
+    // SAFETY: takes nothing.
+    Errno::result(unsafe { libc::setsid() })?;
+    if leads_session() { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// Whether this process leads its session, so that no other one has its terminal.
+#[must_use]
+pub fn leads_session() -> bool {
+    // SAFETY: numbers.
+    unsafe { libc::getsid(0) == libc::getpid() }
+}
+
+/// getppid(2): 0 where the parent is outside of the PID namespace.
+#[must_use]
+pub fn getppid() -> i32 {
+    nix::unistd::getppid().as_raw()
+}
+
+/// PR_SET_PDEATHSIG(2const).
+pub fn set_parent_death_signal(signal: Signal) -> Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, c_long::from(signal.number()), 0).map(drop)
+}
+
+/// PR_GET_PDEATHSIG(2const).
+pub fn parent_death_signal() -> Result<i32> {
+    let mut signal: c_int = -1;
+    // SAFETY: an integer to fill in.
+    Errno::result(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_PDEATHSIG, &raw mut signal, 0, 0, 0) })?;
+    Ok(signal)
+}
