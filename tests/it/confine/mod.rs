@@ -3,6 +3,7 @@
 mod files;
 mod kernels;
 mod limits;
+mod peers;
 mod ports;
 mod profiles;
 mod scope;
@@ -21,6 +22,7 @@ pub fn cases() -> Vec<Case> {
         terminal::cases(),
         limits::cases(),
         kernels::cases(),
+        peers::cases(),
         telling::cases(),
         profiles::cases(),
         service::cases(),
