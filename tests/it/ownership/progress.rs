@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::cases;
 use crate::command::on_a_terminal;
-use crate::harness::{Case, Need, Outcome, Stop};
+use crate::harness::{Case, Need, Outcome, Stop, linux};
 use crate::jail::Jail;
 
 pub fn cases() -> Vec<Case> {
@@ -87,6 +87,7 @@ fn what_is_listed_meanwhile_has_lines_of_its_own() -> Outcome {
 }
 
 fn verbose_names_each_entry_that_cant_be_changed_once() -> Outcome {
+    linux((6, 0), "immutable files on tmpfs")?;
     let jail = Jail::new()?
         .setup("mkdir -p $W/d; mount -t tmpfs none $W/d; mkdir $W/d/a $W/d/b; touch $W/d/a/one $W/d/a/fine $W/d/b/two $W/d/three")
         .setup("mkdir $W/d/odd; touch \"$(printf '%s/d/odd/line\\nend' $W)\"")
