@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::io::Read;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::RawFd;
 
 use anyhow::{Context, Error, bail};
 use nix::errno::Errno;
@@ -150,9 +150,10 @@ pub fn bounding_set() -> Result<CapSet, Error> {
 
 fn owner(spec: &UserSpec) -> Result<Option<(u32, u32)>, Error> {
     let UserSpec::OwnerOf(path) = spec else { return Ok(None) };
-    let found = pathwalk::find(path).with_context(|| format!("USER '@{}'", crate::failure::lossy(path)))?;
-    let facts = sys::facts(found.file.as_fd()).map_err(|errno| call("statx", errno))?;
-    Ok(Some((facts.uid, facts.gid)))
+    // Who could put somebody else's file there would choose whom the command runs as.
+    let found = pathwalk::find(path).and_then(|found| found.is_meant(None).map(|()| found));
+    let found = found.with_context(|| format!("USER '@{}'", crate::failure::lossy(path)))?;
+    Ok(Some((found.facts.uid, found.facts.gid)))
 }
 
 /// No account file is larger; an image may bring any.

@@ -1,29 +1,49 @@
 //! Walking a path name by name, each held by descriptor, so that nobody below can lead root astray.
 //!
-//! A symbolic link is followed only where its directory and the link itself belong to root (or to us, where
-//! we are not root): an attacker who may write somewhere along the path can make no other. `protected_symlinks`
-//! of proc(5) guards only sticky directories. Where others may write to the directory the link must have no other
-//! name: theirs may be a hard link to one of root's, which `protected_hardlinks` need not forbid.
+//! A symbolic link is followed only where it is root's and nobody but root could have put any name on the way there
+//! ([`placed`]). `protected_symlinks` of proc(5) guards only sticky directories.
+//!
+//! Links of procfs are not what they read like: the kernel goes to the file itself, which may have another name by now,
+//! in another mount namespace, or none. So those of our own process go where the kernel takes them. What another
+//! process has open is that process's to choose, whoever /proc says it belongs to: those links are refused.
+
+mod placed;
+
+pub use placed::{Placed, Trusted};
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Error, bail};
 use nix::errno::Errno;
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, fstatfs};
 
-use crate::failure::{call, lossy};
+use crate::failure::{call, hinted, lossy};
 use crate::sys::{self, FileFacts};
 
 /// Where a path led.
 pub struct Found {
     /// The file itself, opened with O_PATH; never a symbolic link.
     pub file: OwnedFd,
+    /// What the file was like when the walk came to it.
+    pub facts: FileFacts,
     /// Its directory.
     pub directory: OwnedFd,
     /// Its name there; `.` or `..` where the path ends so.
     pub name: CString,
-    /// Whether nobody but root can change what any name on the way stands for.
-    pub guarded: bool,
+    /// Who could have put a name on the way there.
+    pub placed: Placed,
+    /// What the name is.
+    pub entry: Entry,
+}
+
+/// What stands in a directory by a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The file.
+    File,
+    /// A link of procfs to a file that this process has open.
+    Descriptor,
 }
 
 /// The directory that a path's last name stands in.
@@ -32,23 +52,31 @@ pub struct Parent {
     pub directory: OwnedFd,
     /// The last name.
     pub name: CString,
-    /// Whether nobody but root can change what any name on the way stands for.
-    pub guarded: bool,
+    /// Who could have put a name on the way to the directory there.
+    pub placed: Placed,
 }
 
 /// symlink(7)'s limit.
 const LINKS_MAX: u32 = 40;
 
 struct Walk {
+    trusted: Trusted,
     at: OwnedFd,
     /// The names still to go, the next one last.
     ahead: Vec<CString>,
     links: u32,
-    guarded: bool,
+    placed: Placed,
 }
 
-/// What to do about a name that is not there.
-pub type Missing<'a> = &'a dyn Fn(&OwnedFd, &CStr) -> Result<(), Error>;
+/// A name of the path that led to a file.
+struct Step {
+    file: OwnedFd,
+    facts: FileFacts,
+    entry: Entry,
+}
+
+/// What to do about a name that is not there: makes a directory and holds it. None where something has the name by now.
+pub type Missing<'a> = &'a dyn Fn(&OwnedFd, &CStr) -> Result<Option<OwnedFd>, Error>;
 
 /// Finds the file that a path leads to.
 pub fn find(path: &CStr) -> Result<Found, Error> {
@@ -57,16 +85,20 @@ pub fn find(path: &CStr) -> Result<Found, Error> {
     while let Some(name) = walk.ahead.pop() {
         // A link leaves nothing found: the rest of it may be empty, as in "/" or ".".
         found = match walk.step(&name)? {
-            Some(file) => {
+            Some(Step { file, facts, entry }) => {
                 let directory = std::mem::replace(&mut walk.at, duplicate(&file)?);
-                Some(Found { file, directory, name, guarded: walk.guarded })
+                Some(Found { file, facts, directory, name, placed: walk.placed, entry })
             }
             None => None,
         };
     }
     match found {
         Some(found) => Ok(found),
-        None => Ok(Found { file: duplicate(&walk.at)?, directory: walk.at, name: c".".to_owned(), guarded: walk.guarded }),
+        None => {
+            let file = duplicate(&walk.at)?;
+            let facts = facts(&file, c".")?;
+            Ok(Found { file, facts, directory: walk.at, name: c".".to_owned(), placed: walk.placed, entry: Entry::File })
+        }
     }
 }
 
@@ -80,25 +112,47 @@ pub fn find_parent(path: &CStr, missing: Option<Missing<'_>>) -> Result<Parent, 
             if name.as_c_str() == c".." {
                 bail!("the path ends in '..'");
             }
-            walk.guarded &= walk.is_guarded(None)?;
-            return Ok(Parent { directory: walk.at, name, guarded: walk.guarded });
+            return Ok(Parent { directory: walk.at, name, placed: walk.placed });
         }
-        let there = sys::facts_at(walk.at.as_fd(), &name);
-        if let (Err(Errno::ENOENT), Some(make)) = (there, missing) {
-            make(&walk.at, &name)?;
+        let mut step = walk.step(&name);
+        if let (Err(error), Some(make)) = (&step, missing)
+            && error.downcast_ref() == Some(&Errno::ENOENT)
+        {
+            // What was made is held, and not looked for by its name: that may be another directory's by now.
+            match make(&walk.at, &name)? {
+                Some(made) => {
+                    walk.at = made;
+                    continue;
+                }
+                None => step = walk.step(&name),
+            }
         }
-        if let Some(file) = walk.step(&name)? {
+        if let Some(Step { file, .. }) = step? {
             walk.at = file;
         }
+    }
+}
+
+impl Found {
+    /// Refuses a file that somebody may have put in the place of the one that was meant. `target` is whom the file is for.
+    pub fn is_meant(&self, target: Option<u32>) -> Result<(), Error> {
+        if self.placed.stands_for(self.facts.uid, target) { Ok(()) } else { Err(self.placed.refusal(self.facts.uid)) }
+    }
+}
+
+impl Parent {
+    /// Refuses a directory that somebody may have put in the place of the one that was meant.
+    pub fn is_meant(&self, target: Option<u32>) -> Result<(), Error> {
+        let owner = facts(&self.directory, c".")?.uid;
+        if self.placed.stands_for(owner, target) { Ok(()) } else { Err(self.placed.refusal(owner).context("its directory")) }
     }
 }
 
 impl Walk {
     fn begin(path: &CStr) -> Result<Self, Error> {
         let start = if path.to_bytes().starts_with(b"/") { c"/" } else { c"." };
-        let at = sys::open_at(nix::fcntl::AT_FDCWD, start, libc::O_PATH | libc::O_DIRECTORY)
-            .map_err(|errno| call(format_args!("open({})", lossy(start)), errno))?;
-        let mut walk = Self { at, ahead: Vec::new(), links: 0, guarded: true };
+        let at = open_start(start)?;
+        let mut walk = Self { trusted: Trusted::read()?, at, ahead: Vec::new(), links: 0, placed: Placed::ByTrusted };
         walk.push(path.to_bytes())?;
         Ok(walk)
     }
@@ -114,54 +168,98 @@ impl Walk {
     }
 
     /// Opens the next name; `None` where it was a symbolic link, whose names are ahead now.
-    fn step(&mut self, name: &CStr) -> Result<Option<OwnedFd>, Error> {
-        let shown = lossy(name);
-        let file =
-            sys::open_at(self.at.as_fd(), name, libc::O_PATH).map_err(|errno| call(format_args!("open({shown})"), errno))?;
-        let facts = sys::facts(file.as_fd()).map_err(|errno| call(format_args!("statx({shown})"), errno))?;
-        self.guarded &= self.is_guarded(Some(&facts))?;
+    fn step(&mut self, name: &CStr) -> Result<Option<Step>, Error> {
+        let file = sys::open_at(self.at.as_fd(), name, libc::O_PATH)
+            .map_err(|errno| call(format_args!("open({})", lossy(name)), errno))?;
+        let (directory, facts) = (facts(&self.at, c".")?, facts(&file, name)?);
+        let placed = self.placed.and(self.placed_here(name, &directory, &file, &facts)?);
         if !facts.is_symlink() {
-            return Ok(Some(file));
-        }
-        let directory = sys::facts(self.at.as_fd()).map_err(|errno| call("statx(.)", errno))?;
-        let trusted = |uid: u32| uid == 0 || uid == nix::unistd::geteuid().as_raw();
-        if !trusted(facts.uid) || !trusted(directory.uid) {
-            bail!(
-                "the symbolic link '{shown}' is not followed: it belongs to uid {} and its directory to uid {}, not to root",
-                facts.uid,
-                directory.uid
-            );
-        }
-        if directory.mode & 0o022 != 0 && facts.links > 1 {
-            bail!(
-                "the symbolic link '{shown}' is not followed: it has {} names, and others than root may have given it this one",
-                facts.links
-            );
+            self.placed = placed;
+            return Ok(Some(Step { file, facts, entry: Entry::File }));
         }
         self.links += 1;
         if self.links > LINKS_MAX {
-            return Err(call(format_args!("open({shown})"), Errno::ELOOP));
+            return Err(call(format_args!("open({})", lossy(name)), Errno::ELOOP));
         }
-        let target = nix::fcntl::readlinkat(&file, c"").map_err(|errno| call(format_args!("readlink({shown})"), errno))?;
+        if is_on(&file, PROC_SUPER_MAGIC)? && directory.identity.2 != PROC_ROOT_INODE {
+            return self.follow_on_procfs(name, &directory).map(Some);
+        }
+        if placed != Placed::ByTrusted || !self.trusted.includes(facts.uid) {
+            return Err(not_followed(self.trusted, name, &directory, &facts));
+        }
+        let target =
+            nix::fcntl::readlinkat(&file, c"").map_err(|errno| call(format_args!("readlink({})", lossy(name)), errno))?;
         let target = std::os::unix::ffi::OsStringExt::into_vec(target);
         if target.starts_with(b"/") {
-            self.at = sys::open_at(nix::fcntl::AT_FDCWD, c"/", libc::O_PATH | libc::O_DIRECTORY)
-                .map_err(|errno| call("open(/)", errno))?;
+            self.at = open_start(c"/")?;
         }
         self.push(&target)?;
         Ok(None)
     }
 
-    /// Whether only root decides what a name in the present directory stands for: the directory is root's,
-    /// and others may not write to it, or may (sticky) but not replace root's entry. That a file is root's does not
-    /// say that its name is: one of several may be a hard link of theirs.
-    fn is_guarded(&self, entry: Option<&FileFacts>) -> Result<bool, Error> {
-        let directory = sys::facts(self.at.as_fd()).map_err(|errno| call("statx(.)", errno))?;
-        let writable = directory.mode & 0o022 != 0;
-        let sticky = directory.mode & libc::S_ISVTX != 0;
-        let is_roots = |entry: &FileFacts| entry.uid == 0 && (entry.is_directory() || entry.links == 1);
-        Ok(directory.uid == 0 && (!writable || sticky && entry.is_none_or(is_roots)))
+    fn placed_here(&self, name: &CStr, directory: &FileFacts, file: &OwnedFd, facts: &FileFacts) -> Result<Placed, Error> {
+        // Nobody can give a directory another `..`, but who moves the directory itself, by a name before.
+        if name == c".." {
+            return Ok(Placed::ByTrusted);
+        }
+        let placed = self.trusted.placed(directory, facts);
+        // A mount is root's doing, and its name can't be changed while it is there; but fusermount(1) mounts for anybody.
+        let is_roots_mount = placed != Placed::ByTrusted && facts.mount != directory.mount && !is_on(file, FUSE_SUPER_MAGIC)?;
+        Ok(if is_roots_mount { Placed::ByTrusted } else { placed })
     }
+
+    /// Follows a link of our own process as the kernel does, and no other one.
+    fn follow_on_procfs(&self, name: &CStr, directory: &FileFacts) -> Result<Step, Error> {
+        let shown = lossy(name);
+        let is_here =
+            |place| sys::open_at_following(nix::fcntl::AT_FDCWD, place, libc::O_PATH).and_then(|own| sys::facts(own.as_fd()));
+        let is_own = [c"/proc/self/fd", c"/proc/self"]
+            .into_iter()
+            .any(|place| is_here(place).is_ok_and(|own| own.identity == directory.identity));
+        if !is_own {
+            return Err(hinted(
+                format!(
+                    "'{shown}' in /proc is not followed: it leads to what another process has open, and that process chooses"
+                ),
+                "name the file itself",
+            ));
+        }
+        let file = sys::open_at_following(self.at.as_fd(), name, libc::O_PATH)
+            .map_err(|errno| call(format_args!("open({shown})"), errno))?;
+        let facts = facts(&file, name)?;
+        Ok(Step { file, facts, entry: Entry::Descriptor })
+    }
+}
+
+/// Says whose doing a link may be.
+fn not_followed(trusted: Trusted, name: &CStr, directory: &FileFacts, link: &FileFacts) -> Error {
+    let why = if !trusted.includes(link.uid) || !trusted.includes(directory.uid) {
+        format!("it belongs to uid {} and its directory to uid {}, not to root", link.uid, directory.uid)
+    } else if directory.mode & libc::S_ISVTX != 0 && link.links > 1 {
+        format!("it has {} names, and others than root may have given it this one", link.links)
+    } else if directory.mode & 0o022 != 0 {
+        let (mode, gid) = (directory.mode & 0o7777, directory.gid);
+        format!("others than root may write to its directory (mode {mode:04o}, gid {gid}), and so may have put it there")
+    } else {
+        "others than root may have put a directory on the way to it there".to_owned()
+    };
+    Error::msg(format!("the symbolic link '{}' is not followed: {why}", lossy(name)))
+}
+
+/// The number of procfs' own top directory, PROC_ROOT_INO: `self`, `mounts` and `net` in it read as what they are.
+const PROC_ROOT_INODE: u64 = 1;
+
+fn is_on(file: &OwnedFd, kind: FsType) -> Result<bool, Error> {
+    fstatfs(file).map(|found| found.filesystem_type() == kind).map_err(|errno| call("fstatfs", errno))
+}
+
+fn facts(file: &OwnedFd, name: &CStr) -> Result<FileFacts, Error> {
+    sys::facts(file.as_fd()).map_err(|errno| call(format_args!("statx({})", lossy(name)), errno))
+}
+
+fn open_start(start: &CStr) -> Result<OwnedFd, Error> {
+    sys::open_at(nix::fcntl::AT_FDCWD, start, libc::O_PATH | libc::O_DIRECTORY)
+        .map_err(|errno| call(format_args!("open({})", lossy(start)), errno))
 }
 
 fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, Error> {

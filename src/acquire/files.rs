@@ -9,8 +9,8 @@ use nix::errno::Errno;
 
 use crate::cli::{Access, Open};
 use crate::failure::{call, hinted, lossy};
-use crate::pathwalk::{self, Found};
-use crate::plan::{Plan, Role};
+use crate::pathwalk::{self, Entry, Found};
+use crate::plan::Plan;
 use crate::sys::{self, FileFacts};
 
 /// What may stand at a path.
@@ -37,8 +37,7 @@ pub fn open(wanted: &Open, plan: &Plan) -> Result<OwnedFd, Error> {
 pub fn check(wanted: &Open, plan: &Plan) -> Result<(), Error> {
     let (flags, kinds) = how(wanted);
     let checked = find(&wanted.path, kinds).and_then(|found| {
-        let facts = facts(&found.file)?;
-        if kind(&facts) == libc::S_IFREG { open_found(&found, flags, plan).map(drop) } else { Ok(()) }
+        if kind(&found.facts) == libc::S_IFREG { open_found(&found, flags, plan).map(drop) } else { is_meant(&found, plan) }
     });
     checked.map_err(|error| explain("--open", &wanted.path, error))
 }
@@ -55,7 +54,7 @@ fn how(wanted: &Open) -> (i32, Kinds) {
 /// Where the path leads by the rules of every path, if it is what it may be.
 pub fn find(path: &CStr, kinds: Kinds) -> Result<Found, Error> {
     let found = pathwalk::find(path)?;
-    let what = match (kind(&facts(&found.file)?), kinds) {
+    let what = match (kind(&found.facts), kinds) {
         (libc::S_IFREG, _) | (libc::S_IFCHR | libc::S_IFBLK, Kinds::RegularOrDevice) => return Ok(found),
         (libc::S_IFDIR, _) => "a directory",
         (libc::S_IFIFO, _) => "a FIFO",
@@ -67,18 +66,27 @@ pub fn find(path: &CStr, kinds: Kinds) -> Result<Found, Error> {
 
 /// Opens what was found, and sees that it is that. O_NONBLOCK: what took its place may be a FIFO, which never opens.
 pub fn open_found(found: &Found, flags: i32, plan: &Plan) -> Result<OwnedFd, Error> {
+    is_meant(found, plan)?;
     let flags = flags | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = sys::open_at(found.directory.as_fd(), &found.name, flags).map_err(|errno| call("open", errno))?;
-    let (looked_at, opened) = (facts(&found.file)?, facts(&file)?);
-    if opened.identity != looked_at.identity {
+    let opened = match found.entry {
+        Entry::File => sys::open_at(found.directory.as_fd(), &found.name, flags),
+        Entry::Descriptor => sys::open_at_following(found.directory.as_fd(), &found.name, flags),
+    };
+    let file = opened.map_err(|errno| call("open", errno))?;
+    let opened = sys::facts(file.as_fd()).map_err(|errno| call("statx", errno))?;
+    if opened.identity != found.facts.identity {
         bail!("it was replaced while it was opened");
     }
-    // Where others may make names, one of the file's may be theirs: fs.protected_hardlinks need not be set, and a
-    // hard link would have root open for them what they may not.
-    if plan.role == Role::Switching && !found.guarded && looked_at.links.max(opened.links) > 1 {
-        bail!("it has {} names, and others than root may have given it this one", looked_at.links.max(opened.links));
+    // What has more names now was looked at when it had no name here: it is from elsewhere.
+    if opened.links > found.facts.links {
+        bail!("it was given another name while it was opened");
     }
     Ok(file)
+}
+
+/// Root opens it for the command: what may be another file than the one that was meant stays closed.
+fn is_meant(found: &Found, plan: &Plan) -> Result<(), Error> {
+    found.is_meant(Some(plan.identity.uid.get()))
 }
 
 /// All of a file that is no longer than this.
@@ -94,10 +102,6 @@ pub fn read_whole(file: OwnedFd, most: u64) -> Result<Vec<u8>, Error> {
 
 fn kind(facts: &FileFacts) -> u32 {
     facts.mode & libc::S_IFMT
-}
-
-fn facts(file: &OwnedFd) -> Result<FileFacts, Error> {
-    sys::facts(file.as_fd()).map_err(|errno| call("statx", errno))
 }
 
 /// The message, with how to mend it where that is known.

@@ -13,7 +13,7 @@ use super::{holder, is_missing, maker, may_be_made};
 use crate::address::{Address, Choice, Families, Kind, Listen, UNIX_NAME_MAX};
 use crate::failure::{call, hinted};
 use crate::ids::{Gid, Uid};
-use crate::pathwalk::{self, Parent};
+use crate::pathwalk::{self, Parent, Placed};
 use crate::plan::{Plan, Role, Socket};
 use crate::sys;
 
@@ -39,10 +39,17 @@ pub fn check(socket: &Socket, plan: &Plan) -> Result<(), Error> {
         socket_in_the_way(&parent)?;
         bound_name(path, &parent).map(drop)
     };
-    match pathwalk::find_parent(path, None).and_then(look) {
+    match directory_of_socket(path, plan).and_then(look) {
         Err(error) if is_missing(&error) && may_be_made(&directory_of(path), plan) => Ok(()),
         other => other.map_err(|error| explain(wanted, &error)),
     }
+}
+
+/// Where the socket's name is made, and an old one's removed.
+fn directory_of_socket(path: &CStr, plan: &Plan) -> Result<Parent, Error> {
+    let parent = pathwalk::find_parent(path, None)?;
+    parent.is_meant(Some(plan.identity.uid.get()))?;
+    Ok(parent)
 }
 
 fn directory_of(path: &CStr) -> CString {
@@ -118,7 +125,7 @@ fn unix_path(path: &CStr, socket: &Socket, plan: &Plan) -> Result<OwnedFd, Error
     let Socket { wanted, owner } = socket;
     let mode = wanted.choices.iter().find_map(|choice| if let Choice::Mode(mode) = choice { Some(*mode) } else { None });
     let mode = mode.unwrap_or(0o660);
-    let parent = pathwalk::find_parent(path, None)?;
+    let parent = directory_of_socket(path, plan)?;
     remove_stale(&parent, wanted.kind)?;
     let (uid, gid) = owners(*owner, mode, plan, &parent)?;
     let socket = open(AddressFamily::Unix, wanted.kind)?;
@@ -159,7 +166,7 @@ fn owners(asked: Option<(Uid, Gid)>, mode: u32, plan: &Plan, parent: &Parent) ->
 
 /// getsockname(2) tells the name as it was bound: the whole path, where nobody can lead it elsewhere.
 fn bound_name<'a>(path: &'a CStr, parent: &'a Parent) -> Result<&'a CStr, Error> {
-    let name = if parent.guarded { path } else { &*parent.name };
+    let name = if parent.placed == Placed::ByTrusted { path } else { &*parent.name };
     if name.count_bytes() > UNIX_NAME_MAX {
         bail!("the path has {} bytes; {UNIX_NAME_MAX} are the most a Unix socket takes", name.count_bytes());
     }

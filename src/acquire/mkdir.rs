@@ -12,7 +12,7 @@ use crate::cli::Mkdir;
 use crate::failure::{call, lossy};
 use crate::identity::Identity;
 use crate::pathwalk::{self, Parent};
-use crate::sys::{self, FileFacts};
+use crate::sys::{self, Entries, FileFacts};
 
 /// Makes the directory, or makes an existing one right.
 pub fn make(wanted: &Mkdir, target: &Identity) -> Result<(), Error> {
@@ -20,77 +20,119 @@ pub fn make(wanted: &Mkdir, target: &Identity) -> Result<(), Error> {
 }
 
 /// Refuses, before anything has changed, what is there and can't be the directory.
-pub fn check(wanted: &Mkdir) -> Result<(), Error> {
+pub fn check(wanted: &Mkdir, target: &Identity) -> Result<(), Error> {
     system_paths::refuse_name("--mkdir", &wanted.path)?;
-    match look(wanted) {
+    let looked = find_parent(wanted, target, None).and_then(|_| existing(wanted, target).map(drop));
+    match looked {
         // It will be made, or what is above it.
         Err(error) if is_missing(&error) => Ok(()),
         other => other.with_context(|| format!("--mkdir {}", lossy(&wanted.path))),
     }
 }
 
-fn look(wanted: &Mkdir) -> Result<(), Error> {
-    let parent = pathwalk::find_parent(&wanted.path, None)?;
-    let there = sys::facts_at(parent.directory.as_fd(), &parent.name).map_err(|errno| call("statx", errno))?;
-    existing(wanted, &parent, &there).map(drop)
-}
-
 fn make_path(wanted: &Mkdir, target: &Identity) -> Result<(), Error> {
-    let parent = pathwalk::find_parent(&wanted.path, Some(&|at, name| make_above(at, name)))?;
-    let there = match sys::facts_at(parent.directory.as_fd(), &parent.name) {
-        Ok(facts) => facts,
-        Err(Errno::ENOENT) => {
-            create(&parent.directory, &parent.name)?;
-            sys::facts_at(parent.directory.as_fd(), &parent.name).map_err(|errno| call("statx", errno))?
-        }
-        Err(errno) => return Err(call("statx", errno)),
+    let parent = find_parent(wanted, target, Some(&make_above))?;
+    let directory = match existing(wanted, target) {
+        Err(error) if is_missing(&error) => match create(&parent.directory, &parent.name)? {
+            Some(made) => made,
+            None => existing(wanted, target)?,
+        },
+        found => found?,
     };
-    let (directory, facts) = existing(wanted, &parent, &there)?;
+    let facts = facts(&directory)?;
     // The mode first: an owner who is not us may be changed by CAP_CHOWN alone, a mode not.
     if facts.mode & 0o7777 != wanted.mode {
         set_mode(&directory, wanted.mode)?;
     }
-    if (facts.uid, facts.gid) != (target.uid.get(), target.gid.get()) {
+    let owner = (target.uid.get(), target.gid.get());
+    if (facts.uid, facts.gid) != owner {
         sys::chown(directory.as_fd(), target.uid, Some(target.gid))
             .map_err(|errno| call(format_args!("fchownat({}, {})", target.uid, target.gid), errno))?;
+    }
+    is_right(&directory, owner, wanted.mode)
+}
+
+/// What a call claims is not what the file system holds (CIFS, FUSE, a filter that answers 0).
+fn is_right(directory: &OwnedFd, owner: (u32, u32), mode: u32) -> Result<(), Error> {
+    let now = facts(directory)?;
+    if (now.uid, now.gid, now.mode & 0o7777) != (owner.0, owner.1, mode) {
+        let (uid, gid, mode) = (now.uid, now.gid, now.mode & 0o7777);
+        bail!("the file system says that all went well, and it still belongs to {uid}:{gid} and has mode {mode:04o}");
     }
     Ok(())
 }
 
-/// Opens what is there, if it is a directory and not the system's.
-fn existing(wanted: &Mkdir, parent: &Parent, there: &FileFacts) -> Result<(OwnedFd, FileFacts), Error> {
-    // A link at the end leads to an existing directory, or is refused, by the rules of every path.
-    let directory = if there.is_symlink() {
-        pathwalk::find(&wanted.path)?.file
-    } else {
-        sys::open_at(parent.directory.as_fd(), &parent.name, libc::O_PATH).map_err(|errno| call("open", errno))?
-    };
-    let facts = sys::facts(directory.as_fd()).map_err(|errno| call("statx", errno))?;
-    if !facts.is_directory() {
+/// The directory that it is, or is to be, in.
+fn find_parent(wanted: &Mkdir, target: &Identity, missing: Option<pathwalk::Missing<'_>>) -> Result<Parent, Error> {
+    let parent = pathwalk::find_parent(&wanted.path, missing)?;
+    parent.is_meant(Some(target.uid.get()))?;
+    system_paths::refuse_kernels_own(&parent.directory, &parent.directory)?;
+    Ok(parent)
+}
+
+/// Opens what is there, if it is a directory, the one that was meant, and not the system's. ENOENT where nothing is.
+fn existing(wanted: &Mkdir, target: &Identity) -> Result<OwnedFd, Error> {
+    let found = pathwalk::find(&wanted.path)?;
+    if !found.facts.is_directory() {
         bail!("it exists and is no directory");
     }
-    system_paths::refuse_file(&directory)?;
-    Ok((directory, facts))
+    // One that an interrupted run has left is still as it was made.
+    if !is_just_made(&found.file, &found.facts) {
+        found.is_meant(Some(target.uid.get()))?;
+    }
+    system_paths::refuse_file(&found.file, &found.directory)?;
+    Ok(found.file)
 }
 
 /// A directory on the way: root's, and others may pass through it, whatever the umask.
-fn make_above(at: &OwnedFd, name: &CStr) -> Result<(), Error> {
-    create(at, name)?;
-    let made = sys::open_at(at.as_fd(), name, libc::O_PATH | libc::O_DIRECTORY)
-        .map_err(|errno| call(format_args!("open({})", lossy(name)), errno))?;
-    let facts = sys::facts(made.as_fd()).map_err(|errno| call("statx", errno))?;
-    if facts.uid != nix::unistd::geteuid().as_raw() {
-        bail!("'{}' was replaced while it was made", lossy(name));
-    }
-    set_mode(&made, 0o755)
+fn make_above(at: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Error> {
+    const MODE: u32 = 0o755;
+    system_paths::refuse_kernels_own(at, at)?;
+    let Some(made) = create(at, name)? else { return Ok(None) };
+    set_mode(&made, MODE)?;
+    let own = facts(&made)?;
+    is_right(&made, (own.uid, own.gid), MODE).with_context(|| format!("'{}', above it", lossy(name)))?;
+    Ok(Some(made))
 }
 
-fn create(at: &OwnedFd, name: &CStr) -> Result<(), Error> {
-    match mkdirat(at, name, Mode::S_IRWXU) {
-        // Somebody else was faster; what they made is looked at like anything that was there.
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(call(format_args!("mkdir({})", lossy(name)), errno)),
+/// The mode of a directory that was made a moment ago and is not handed over yet: no other directory has it.
+const JUST_MADE: u32 = libc::S_ISVTX | 0o700;
+
+/// Makes a directory and holds it. There is no call that does both, so that somebody who may write to `at` can put
+/// another directory in its place in between; but none that is ours, empty, and has the mode that only this program gives.
+/// What is done to it then is done to nothing else. None where somebody else was faster, or where it is another one: that
+/// is looked at like anything that was there.
+fn create(at: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Error> {
+    let mask = sys::umask(0).map_err(|errno| call("umask(0)", errno))?;
+    let made = mkdirat(at, name, Mode::from_bits_truncate(JUST_MADE));
+    sys::umask(mask).map_err(|errno| call("umask", errno))?;
+    match made {
+        Ok(()) => {}
+        Err(Errno::EEXIST) => return Ok(None),
+        Err(errno) => return Err(call(format_args!("mkdir({})", lossy(name)), errno)),
     }
+    match sys::open_at(at.as_fd(), name, libc::O_RDONLY | libc::O_DIRECTORY) {
+        Ok(directory) => Ok(is_just_made(&directory, &facts(&directory)?).then_some(directory)),
+        // A link, a file, or nothing.
+        Err(Errno::ELOOP | Errno::ENOTDIR | Errno::ENOENT | Errno::EACCES) => Ok(None),
+        Err(errno) => Err(call(format_args!("open({})", lossy(name)), errno)),
+    }
+}
+
+/// A set-group-ID directory hands that bit on.
+fn is_just_made(directory: &OwnedFd, facts: &FileFacts) -> bool {
+    let as_made = facts.uid == nix::unistd::geteuid().as_raw() && facts.mode & 0o7777 & !libc::S_ISGID == JUST_MADE;
+    as_made && is_empty(directory)
+}
+
+fn is_empty(directory: &OwnedFd) -> bool {
+    let mut entries = Entries::with_room(1024);
+    let open = sys::open_at(directory.as_fd(), c".", libc::O_RDONLY | libc::O_DIRECTORY);
+    open.is_ok_and(|open| entries.read(open.as_fd()).is_ok() && entries.next().is_none())
+}
+
+fn facts(directory: &OwnedFd) -> Result<FileFacts, Error> {
+    sys::facts(directory.as_fd()).map_err(|errno| call("statx", errno))
 }
 
 /// fchmod(2) takes no O_PATH descriptor, so the directory is opened again through the one we hold.

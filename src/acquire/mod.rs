@@ -66,7 +66,7 @@ pub fn perform(plan: &Plan) -> Result<Acquired, Error> {
 /// Refuses, before anything has changed, what can be seen to be a mistake.
 pub fn check(plan: &Plan) -> Result<(), Error> {
     for wanted in &plan.mkdir {
-        mkdir::check(wanted)?;
+        mkdir::check(wanted, &plan.identity)?;
     }
     for wanted in &plan.chown {
         chown::check(wanted, plan)?;

@@ -3,17 +3,19 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::Error;
+use anyhow::{Context, Error};
+use nix::sys::statfs::fstatfs;
 
 use crate::failure::{call, hinted, lossy};
-use crate::sys;
+use crate::sys::{self, FileFacts};
 
 /// The directories themselves; what lies below them may well be a service's.
-const THEMSELVES: [&CStr; 34] = [
+const THEMSELVES: [&CStr; 35] = [
     c"/",
     c"/bin",
     c"/boot",
     c"/dev",
+    c"/dev/shm",
     c"/etc",
     c"/home",
     c"/lib",
@@ -46,42 +48,99 @@ const THEMSELVES: [&CStr; 34] = [
     c"/var/tmp",
 ];
 
-/// Everything below, too: the kernel's own. /dev/shm is for everybody.
-const BELOW: [&str; 3] = ["/proc", "/sys", "/dev"];
-
-/// Refuses a path by how it is spelled.
+/// Refuses a path by how it is spelled: one that is missing on this system can't be looked at, and is meant no less.
 pub fn refuse_name(option: &str, path: &CStr) -> Result<(), Error> {
     let name = lossy(path);
     let names: Vec<&str> = name.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
-    if names.contains(&"..") {
-        // Where `..` leads is seen by refuse_file, not by spelling.
-        return Ok(());
-    }
     let plain = format!("/{}", names.join("/"));
-    let below = BELOW.iter().any(|top| plain.strip_prefix(top).is_some_and(|rest| rest.starts_with('/')));
-    let shared_memory = plain.starts_with("/dev/shm/");
-    if name.starts_with('/') && (below && !shared_memory || THEMSELVES.iter().any(|dir| dir.to_bytes() == plain.as_bytes())) {
+    if name.starts_with('/') && THEMSELVES.iter().any(|directory| directory.to_bytes() == plain.as_bytes()) {
         return Err(refused(&plain).context(format!("{option} {name}")));
     }
     Ok(())
 }
 
-/// Refuses a file that is one of them, however it was reached.
-pub fn refuse_file(file: &OwnedFd) -> Result<(), Error> {
+/// The kernel's own file systems: what it shows there are no files of a service's, wherever they are mounted. By the
+/// numbers of linux/magic.h. devtmpfs has that of tmpfs: see [`is_of_dev`].
+const KERNELS_OWN: [(u64, &str); 28] = [
+    (0x0000_9fa0, "proc"),
+    (0x6265_6572, "sysfs"),
+    (0x0000_1cd1, "devpts"),
+    (0x0027_e0eb, "cgroup"),
+    (0x6367_7270, "cgroup2"),
+    (0x7472_6163, "tracefs"),
+    (0x6462_6720, "debugfs"),
+    (0x7363_6673, "securityfs"),
+    (0xcafe_4a11, "bpf"),
+    (0x6165_676c, "pstore"),
+    (0xde5e_81e4, "efivarfs"),
+    (0x6265_6570, "configfs"),
+    (0x1980_0202, "mqueue"),
+    (0xf97c_ff8c, "selinuxfs"),
+    (0x4341_5d53, "smackfs"),
+    (0x5a3c_69f0, "apparmorfs"),
+    (0x4249_4e4d, "binfmt_misc"),
+    (0x6573_5543, "fusectl"),
+    (0x6759_6969, "rpc_pipefs"),
+    (0x6e66_7364, "nfsd"),
+    (0x0765_5821, "resctrl"),
+    (0x0000_9fa1, "openpromfs"),
+    (0xabba_1974, "xenfs"),
+    (0x6e73_6673, "nsfs"),
+    (0x5049_4446, "pidfs"),
+    (0x534f_434b, "sockfs"),
+    (0x5049_5045, "pipefs"),
+    (0x0904_1934, "anon_inodefs"),
+];
+
+/// Refuses a file that is one of them, or the kernel's own, by what it is, however it was spelled. `within` is the
+/// directory that it was found in.
+pub fn refuse_file(file: &OwnedFd, within: &OwnedFd) -> Result<(), Error> {
     let facts = sys::facts(file.as_fd()).map_err(|errno| call("statx", errno))?;
-    for directory in THEMSELVES {
-        // One that is a link leads to another that is listed; one that can't be looked at was not reached.
-        let system = sys::facts_at(nix::fcntl::AT_FDCWD, directory);
-        if system.is_ok_and(|system| system.identity == facts.identity) {
-            return Err(refused(&lossy(directory)));
+    // One that is a link leads to another that is listed; one that can't be looked at was not reached.
+    if let Some(directory) = THEMSELVES.into_iter().find(|directory| is(&facts, directory)) {
+        return Err(refused(&lossy(directory)));
+    }
+    refuse_kernels_own(file, if facts.is_directory() { file } else { within })
+}
+
+/// Refuses what the kernel shows of itself: a file there is no service's, and a directory made there does something.
+pub fn refuse_kernels_own(file: &OwnedFd, within: &OwnedFd) -> Result<(), Error> {
+    let kind = fstatfs(file).map_err(|errno| call("fstatfs", errno))?.filesystem_type();
+    // f_type has another width on other architectures; the numbers have 32 bits.
+    let number = u64::from(kind.0 as u32);
+    if let Some((_, name)) = KERNELS_OWN.iter().find(|(known, _)| *known == number) {
+        return Err(refused(&format!("{name}, a file system of the kernel's own,")));
+    }
+    let facts = sys::facts(file.as_fd()).map_err(|errno| call("statx", errno))?;
+    if is_of_dev(&facts, within)? { Err(refused("/dev")) } else { Ok(()) }
+}
+
+fn is(facts: &FileFacts, path: &CStr) -> bool {
+    sys::facts_at(nix::fcntl::AT_FDCWD, path).is_ok_and(|there| there.identity == facts.identity)
+}
+
+/// Whether a file is below /dev, or on its file system, which may be mounted elsewhere too. /dev/shm is for everybody.
+fn is_of_dev(facts: &FileFacts, directory: &OwnedFd) -> Result<bool, Error> {
+    let device = |facts: &FileFacts| (facts.identity.0, facts.identity.1);
+    let mut at = directory.try_clone().context("fcntl(F_DUPFD_CLOEXEC)")?;
+    let mut here = sys::facts(at.as_fd()).map_err(|errno| call("statx", errno))?;
+    loop {
+        if is(&here, c"/dev/shm") {
+            return Ok(false);
         }
+        if is(&here, c"/dev") {
+            return Ok(true);
+        }
+        at = sys::open_at(at.as_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY).map_err(|errno| call("open(..)", errno))?;
+        let above = sys::facts(at.as_fd()).map_err(|errno| call("statx", errno))?;
+        // The top is its own parent.
+        if (above.identity, above.mount) == (here.identity, here.mount) {
+            break;
+        }
+        here = above;
     }
-    let of_the_kernel = nix::sys::statfs::fstatfs(file).map_err(|errno| call("fstatfs", errno))?;
-    match of_the_kernel.filesystem_type() {
-        nix::sys::statfs::PROC_SUPER_MAGIC => Err(refused("/proc")),
-        nix::sys::statfs::SYSFS_MAGIC => Err(refused("/sys")),
-        _ => Ok(()),
-    }
+    let dev = sys::facts_at(nix::fcntl::AT_FDCWD, c"/dev").ok().filter(|dev| device(dev) != device(&here));
+    Ok(dev.is_some_and(|dev| device(&dev) == device(facts)))
 }
 
 fn refused(directory: &str) -> Error {
@@ -97,9 +156,7 @@ mod tests {
 
     #[test]
     fn system_directories_are_refused_by_name() {
-        for path in
-            [c"/", c"//", c"/etc", c"/etc/", c"/./usr//", c"/proc/1", c"/sys/fs", c"/dev/sda", c"/dev/shm", c"/var/lib", c"/opt"]
-        {
+        for path in [c"/", c"//", c"/etc", c"/etc/", c"/./usr//", c"/proc", c"/sys", c"/dev", c"/dev/shm", c"/var/lib", c"/opt"] {
             assert!(refuse_name("--chown", path).is_err(), "{path:?}");
         }
     }

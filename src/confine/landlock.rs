@@ -3,8 +3,6 @@
 //! What a rule means does not depend on the kernel: all that ABI 5 can deny of files, all that ABI 4 can of TCP ports,
 //! what ABI 6 can of abstract sockets and signals. A kernel that knows less is an error, unless it was said to do its best.
 
-use std::os::fd::AsFd;
-
 use ::landlock::{
     ABI, Access, AccessFs, AccessNet, AddRuleError, AddRulesError, BitFlags, CompatLevel, Compatible, CreateRulesetError,
     NetPort, PathBeneath, RestrictSelfError, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
@@ -18,7 +16,6 @@ use crate::cli::{Confinement, Effort, PathAccess, PathRule, Ports, Scope};
 use crate::failure::{call, hinted};
 use crate::pathwalk;
 use crate::plan::Plan;
-use crate::sys::{self, FileFacts};
 
 /// A rule as it is told, and what of it this kernel can't enforce.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,12 +180,9 @@ pub fn check(rules: &Rules, plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
+/// A rule takes away and never gives, so it matters little who put there what it names: links alone have to be root's.
 fn find(rule: &PathRule) -> Result<pathwalk::Found, Error> {
     pathwalk::find(&rule.path).with_context(|| rule.to_string())
-}
-
-fn facts(file: impl AsFd) -> Result<FileFacts, Error> {
-    sys::facts(file.as_fd()).map_err(|errno| call("statx", errno))
 }
 
 /// Rules that the kernel holds, in force for nobody yet.
@@ -235,7 +229,7 @@ impl Ruleset {
 
     fn add_path(&mut self, rule: &PathRule) -> Result<(), Error> {
         let found = find(rule)?;
-        let (here, root) = (facts(&found.file)?, facts(pathwalk::find(c"/")?.file)?);
+        let (here, root) = (found.facts, pathwalk::find(c"/")?.facts);
         if here.identity == root.identity {
             self.root = Root::Named;
         }

@@ -18,6 +18,7 @@ mod mistakes;
 mod node;
 mod ownership;
 mod peers;
+mod placed;
 mod secrets;
 mod sockets;
 mod systemd;
@@ -34,6 +35,7 @@ fn main() {
     let concerns: Vec<(&str, Vec<harness::Case>)> = vec![
         ("identity", identity::cases()),
         ("chores", chores::cases()),
+        ("placed", placed::cases()),
         ("ownership", ownership::cases()),
         ("sockets", sockets::cases()),
         ("secrets", secrets::cases()),

@@ -1,7 +1,7 @@
 //! One entry that is no directory: looked at, held, looked at again, changed.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::Error;
 use nix::errno::Errno;
@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use super::Order;
 use super::tally::Counts;
 use crate::failure::{call, hinted};
+use crate::pathwalk::{Entry, Found};
 use crate::sys::{self, FileFacts};
 
 /// What an entry turned out to be.
@@ -76,8 +77,16 @@ pub fn own(order: &Order<'_>, within: &Within<'_>, name: &CStr, counts: &mut Cou
         return own_held(order, within.directory, name, counts);
     }
     counts.seen += 1;
+    // Nobody else moves names here, and so what was read of the file still holds.
+    order.linked(&facts).refuse_several_names(&facts)?;
     order.chowned(sys::chown_at(within.directory, name, order.uid, order.gid))?;
     counts.changed += 1;
+    if counts.is_in_sample() {
+        match sys::facts_at(within.directory, name) {
+            Err(Errno::ENOENT) => {}
+            now => order.has_changed(now)?,
+        }
+    }
     Ok(Kind::Other)
 }
 
@@ -99,28 +108,89 @@ fn own_held(order: &Order<'_>, directory: BorrowedFd<'_>, name: &CStr, counts: &
     let facts = facts.map_err(|errno| call("statx", errno))?;
     counts.last_was_wrong = !order.is_right(&facts) && order.is_inside(&facts);
     if counts.last_was_wrong {
-        refuse_foreign_links(order, directory, name, &facts)?;
-        order.chowned(sys::chown(file.as_fd(), order.uid, Some(order.gid)))?;
-        counts.changed += 1;
+        order.linked(&facts).refuse_other_name(directory, name, &facts)?;
+        change_held(order, &file, counts)?;
     }
     Ok(Kind::Other)
 }
 
-/// A hard link may be anybody's way to have a file from elsewhere changed: /etc/shadow by another name.
-fn refuse_foreign_links(order: &Order<'_>, directory: BorrowedFd<'_>, name: &CStr, facts: &FileFacts) -> Result<(), Error> {
-    if order.hard_links() == HardLinks::Protected {
+/// PATH itself, where it is no directory.
+pub fn own_found(order: &Order<'_>, found: &Found, counts: &mut Counts) -> Result<(), Error> {
+    counts.seen += 1;
+    if order.is_right(&found.facts) {
         return Ok(());
     }
-    // Read from the descriptor, the count may be 1 because the link in the tree is gone already and the
-    // file's true name is the one left. So the name must lead to this file, with the count still 1.
-    let now = sys::facts_at(directory, name).map_err(|errno| call("statx", errno))?;
-    if facts.links > 1 || now.links != 1 || now.identity != facts.identity {
-        return Err(hinted(
-            format!("it has {} names, and this kernel does not protect hard links", facts.links.max(now.links)),
-            "set sysctl fs.protected_hardlinks=1, or copy the file",
-        ));
+    let linked = order.linked(&found.facts);
+    match found.entry {
+        Entry::File => linked.refuse_other_name(found.directory.as_fd(), &found.name, &found.facts)?,
+        // It has no name here, but the link of procfs.
+        Entry::Descriptor => linked.refuse_several_names(&found.facts)?,
     }
-    Ok(())
+    change_held(order, &found.file, counts)
+}
+
+fn change_held(order: &Order<'_>, file: &OwnedFd, counts: &mut Counts) -> Result<(), Error> {
+    order.chowned(sys::chown(file.as_fd(), order.uid, Some(order.gid)))?;
+    counts.changed += 1;
+    if counts.is_in_sample() { order.has_changed(sys::facts(file.as_fd())) } else { Ok(()) }
+}
+
+/// Whether a file may have a name that somebody gave it who may not have it: then it is from elsewhere, as /etc/shadow by
+/// another name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Linked {
+    /// Its owner alone (and root) can have given it a name.
+    ByOwner,
+    /// Others too, because the kernel does not protect hard links.
+    ByAnybody,
+    /// Others too, because the kernel lets everybody link a regular file that he may read and write (proc(5),
+    /// fs.protected_hardlinks).
+    ByWriters,
+}
+
+impl Order<'_> {
+    fn linked(&self, facts: &FileFacts) -> Linked {
+        if self.hard_links() == HardLinks::Unprotected {
+            return Linked::ByAnybody;
+        }
+        // The group's bits are the most that any entry of an ACL gives (acl(5)).
+        let may_read_and_write = |bits: u32| facts.mode & bits == bits;
+        let is_regular = facts.mode & libc::S_IFMT == libc::S_IFREG;
+        let by_writers = is_regular && (may_read_and_write(0o060) || may_read_and_write(0o006));
+        if by_writers { Linked::ByWriters } else { Linked::ByOwner }
+    }
+}
+
+impl Linked {
+    fn refuse_several_names(self, facts: &FileFacts) -> Result<(), Error> {
+        if self == Self::ByOwner || facts.links == 1 { Ok(()) } else { Err(self.refusal(facts.links)) }
+    }
+
+    /// Read from the descriptor, the count may be 1 because the link in the tree is gone already and the file's true name
+    /// is the one left. So the name must lead to this file, with the count still 1.
+    fn refuse_other_name(self, directory: BorrowedFd<'_>, name: &CStr, facts: &FileFacts) -> Result<(), Error> {
+        if self == Self::ByOwner {
+            return Ok(());
+        }
+        let now = sys::facts_at(directory, name).map_err(|errno| call("statx", errno))?;
+        if facts.links > 1 || now.links != 1 || now.identity != facts.identity {
+            return Err(self.refusal(facts.links.max(now.links)));
+        }
+        Ok(())
+    }
+
+    fn refusal(self, names: u32) -> Error {
+        match self {
+            Self::ByWriters => hinted(
+                format!("it has {names} names, and its group or others may read and write it, so that one of them may be theirs"),
+                "take their right to write to it (chmod go-w), or copy the file",
+            ),
+            Self::ByAnybody | Self::ByOwner => hinted(
+                format!("it has {names} names, and this kernel does not protect hard links"),
+                "set sysctl fs.protected_hardlinks=1, or copy the file",
+            ),
+        }
+    }
 }
 
 impl HardLinks {

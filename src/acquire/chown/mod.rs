@@ -14,19 +14,19 @@ mod walk;
 use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context, Error};
+use anyhow::{Context, Error, bail};
 use nix::errno::Errno;
 
-use self::entry::{HardLinks, Kind, Names, Within};
+use self::entry::HardLinks;
 use self::tally::{Counts, Tally};
 use self::tree::Directory;
 use super::{find, is_missing, may_be_made, system_paths};
 use crate::cli::{Chown, ChownPolicy, Demand};
 use crate::failure::{call, hinted, lossy, warn};
 use crate::ids::{Gid, Uid};
-use crate::pathwalk;
+use crate::pathwalk::{self, Found};
 use crate::plan::Plan;
-use crate::sys::{self, FileFacts};
+use crate::sys::FileFacts;
 
 /// Makes a tree belong to the plan's target.
 pub fn own(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
@@ -48,8 +48,17 @@ pub fn check(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
     if missing && (wanted.demand == Demand::May || may_be_made(&wanted.path, plan)) {
         return Ok(());
     }
+    top_of(wanted, plan).map(drop)
+}
+
+/// Where PATH leads, if that is what was meant, and not the system's.
+fn top_of(wanted: &Chown, plan: &Plan) -> Result<Found, Error> {
+    let option = option(wanted.demand);
     let found = find(option, &wanted.path)?;
-    system_paths::refuse_file(&found.file).with_context(|| format!("{option} {}", lossy(&wanted.path)))
+    let is_right =
+        system_paths::refuse_file(&found.file, &found.directory).and_then(|()| found.is_meant(Some(plan.identity.uid.get())));
+    is_right.with_context(|| format!("{option} {}", lossy(&wanted.path)))?;
+    Ok(found)
 }
 
 fn option(demand: Demand) -> &'static str {
@@ -84,6 +93,15 @@ impl Order<'_> {
         *self.hard_links.get_or_init(HardLinks::read)
     }
 
+    /// Refuses what was changed, as the file system said, and is not (bindfs, CIFS, a filter that answers 0).
+    fn has_changed(&self, now: Result<FileFacts, Errno>) -> Result<(), Error> {
+        let now = now.map_err(|errno| call("statx", errno))?;
+        if self.is_right(&now) {
+            return Ok(());
+        }
+        bail!("fchownat({}, {}) succeeded, and it still belongs to {}:{}", self.uid, self.gid, now.uid, now.gid);
+    }
+
     /// Names the call that changes an owner.
     fn chowned(&self, result: Result<(), Errno>) -> Result<(), Error> {
         result.map_err(|errno| call(format_args!("fchownat({}, {})", self.uid, self.gid), errno))
@@ -92,9 +110,8 @@ impl Order<'_> {
 
 fn own_tree(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
     let path = lossy(&wanted.path);
-    let top = find(option(wanted.demand), &wanted.path)?;
-    system_paths::refuse_file(&top.file).with_context(|| format!("{} {path}", option(wanted.demand)))?;
-    let facts = sys::facts(top.file.as_fd()).map_err(|errno| call(format_args!("--chown {path}: statx"), errno))?;
+    let top = top_of(wanted, plan)?;
+    let facts = top.facts;
     let order = Order {
         path: &path,
         uid: plan.identity.uid,
@@ -111,14 +128,7 @@ fn own_tree(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
         crew::walk(&order, Arc::new(Directory::top(open, facts))).with_context(|| format!("--chown {path}"))?;
     } else {
         let mut counts = Counts::default();
-        let within = Within { directory: top.directory.as_fd(), names: Names::Shifting };
-        let error = match entry::own(&order, &within, &top.name, &mut counts) {
-            Ok(Kind::Other) => None,
-            // What comes and goes in a tree is no error, but this is what was asked for.
-            Ok(Kind::Directory | Kind::Gone) => Some(Error::msg("it was replaced while it was looked at")),
-            Err(error) => Some(error),
-        };
-        if let Some(error) = error {
+        if let Err(error) = entry::own_found(&order, &top, &mut counts) {
             order.tally.fail(|| path.clone().into_owned(), error);
         }
         order.tally.add(&mut counts);

@@ -22,6 +22,21 @@ pub struct Counts {
     pub changed: u64,
     /// Whether the last entry that was looked at was wrong.
     pub last_was_wrong: bool,
+    /// How many were looked at again.
+    sampled: u32,
+}
+
+/// So many entries of a thread are looked at again after they were changed: a file system that says yes and changes nothing
+/// does so from the first one on.
+const SAMPLE: u32 = 32;
+
+impl Counts {
+    /// Whether what was just changed is to be looked at again.
+    pub fn is_in_sample(&mut self) -> bool {
+        let is_in = self.sampled < SAMPLE;
+        self.sampled += u32::from(is_in);
+        is_in
+    }
 }
 
 /// What all threads have done.

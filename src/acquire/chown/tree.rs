@@ -110,7 +110,11 @@ impl Directory {
             return;
         }
         let result = match self.descriptor() {
-            Some(open) => order.chowned(sys::chown(open.as_fd(), order.uid, Some(order.gid))),
+            // PATH itself is what the service will look at, and what a later run may go by.
+            Some(open) => order.chowned(sys::chown(open.as_fd(), order.uid, Some(order.gid))).and_then(|()| match self.parent {
+                None => order.has_changed(sys::facts(open.as_fd())),
+                Some(_) => Ok(()),
+            }),
             None => Err(Error::msg("the walk lost its way back")),
         };
         match result {

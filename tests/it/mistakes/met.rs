@@ -211,9 +211,12 @@ fn a_tree_to_be_owned_is_there_and_no_system_directory() -> Outcome {
         no(&["--chown", "/opt", "node", "true"], "--chown /opt: refused, /opt belongs to the system"),
         no(&["--chown", "/bin", "node", "true"], "--chown /bin: refused, /bin belongs to the system"),
         no(&["--chown", "/lib", "node", "true"], "--chown /lib: refused, /lib belongs to the system"),
-        no(&["--chown", "/proc/self", "node", "true"], "--chown /proc/self: refused, /proc/self belongs to the system"),
+        no(
+            &["--chown", "/proc/self", "node", "true"],
+            "--chown /proc/self: refused, proc, a file system of the kernel's own, belongs to the system",
+        ),
         no(&["--chown", "/sys", "node", "true"], "--chown /sys: refused, /sys belongs to the system"),
-        no(&["--chown", "/dev/null", "node", "true"], "--chown /dev/null: refused, /dev/null belongs to the system"),
+        no(&["--chown", "/dev/null", "node", "true"], "--chown /dev/null: refused, /dev belongs to the system"),
         no(&["--chown", "etc", "node", "true"], "--chown etc: refused, /etc belongs to the system"),
         no(&["--chown", "$W/../../../etc", "node", "true"], "--chown $W/../../../etc: refused, /etc belongs to the system"),
         no(&["--chown", "$W/etc", "node", "true"], "--chown $W/etc: refused, /etc belongs to the system"),
@@ -249,7 +252,7 @@ fn a_directory_to_be_made_is_no_file_and_no_system_directory() -> Outcome {
         &[
             no(&["--mkdir", "$W/file", "node", "true"], "--mkdir $W/file: it exists and is no directory"),
             no(&["--mkdir", "$W/a", "--mkdir", "$W/file", "node", "true"], "--mkdir $W/file: it exists and is no directory"),
-            no(&["--mkdir", "$W/file/sub", "node", "true"], "--mkdir $W/file/sub: statx: ENOTDIR: Not a directory"),
+            no(&["--mkdir", "$W/file/sub", "node", "true"], "--mkdir $W/file/sub: open(sub): ENOTDIR: Not a directory"),
             no(
                 &["--mkdir", "$W/dangling", "node", "true"],
                 "--mkdir $W/dangling: open(nowhere): ENOENT: No such file or directory",
@@ -261,7 +264,10 @@ fn a_directory_to_be_made_is_no_file_and_no_system_directory() -> Outcome {
     let refused = [
         no(&["--mkdir", "/", "node", "true"], "--mkdir /: refused, / belongs to the system"),
         no(&["--mkdir", "/var/lib:0700", "node", "true"], "--mkdir /var/lib: refused, /var/lib belongs to the system"),
-        no(&["--mkdir", "/proc/x", "node", "true"], "--mkdir /proc/x: refused, /proc/x belongs to the system"),
+        no(
+            &["--mkdir", "/proc/x", "node", "true"],
+            "--mkdir /proc/x: refused, proc, a file system of the kernel's own, belongs to the system",
+        ),
         no(&["--mkdir", "$W/etc", "node", "true"], "--mkdir $W/etc: refused, /etc belongs to the system"),
     ];
     root_is_told(furnish, &refused.map(|mistake| mistake.hint(SERVICE)))

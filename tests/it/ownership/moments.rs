@@ -30,6 +30,7 @@ pub fn cases() -> Vec<Case> {
         a_mount_that_comes_into_the_tree_at_any_moment_is_not_entered,
         what_is_removed_at_any_moment_is_no_error,
         a_hard_link_that_comes_or_goes_at_any_moment_changes_no_file_outside,
+        a_hard_link_that_the_kernel_allows_changes_no_file_outside_at_any_moment,
         what_another_walk_makes_the_targets_at_any_moment_can_be_swapped_and_changes_nothing_else,
     ]
 }
@@ -84,6 +85,14 @@ fn what_is_removed_at_any_moment_is_no_error() -> Outcome {
 fn a_hard_link_that_comes_or_goes_at_any_moment_changes_no_file_outside() -> Outcome {
     // Without /proc, links are as good as unprotected; those to what everybody may write are not protected in fact.
     at_each_moment("mount -t tmpfs none /proc", "1", &["hard f", "hard a/b/f", "unhard h", "over f h", "exchange h f"])
+}
+
+fn a_hard_link_that_the_kernel_allows_changes_no_file_outside_at_any_moment() -> Outcome {
+    if fs::read_to_string("/proc/sys/fs/protected_hardlinks")?.trim() != "1" {
+        return Err(Need::Root.missing("needs fs.protected_hardlinks=1"));
+    }
+    // Everybody may read and write that file, and so may link it.
+    at_each_moment("", "1", &["hard f", "hard a/b/f", "unhard h", "over f h", "exchange h f"])
 }
 
 /// The depth of a tree that is root's alone to begin with. At the moment in question another start of the same service
