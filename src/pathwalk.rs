@@ -1,7 +1,7 @@
 //! Walking a path name by name, each held by descriptor, so that nobody below can lead root astray.
 //!
 //! A symbolic link is followed only where it is root's and nobody but root could have put any name on the way there
-//! ([`placed`]). `protected_symlinks` of proc(5) guards only sticky directories.
+//! ([`Placed`]). `protected_symlinks` of proc(5) guards only sticky directories.
 //!
 //! Links of procfs are not what they read like: the kernel goes to the file itself, which may have another name by now,
 //! in another mount namespace, or none. So those of our own process go where the kernel takes them. What another
@@ -50,6 +50,8 @@ pub enum Entry {
 pub struct Parent {
     /// The directory, opened with O_PATH.
     pub directory: OwnedFd,
+    /// What it was like when the walk came to it.
+    pub facts: FileFacts,
     /// The last name.
     pub name: CString,
     /// Who could have put a name on the way to the directory there.
@@ -62,6 +64,7 @@ const LINKS_MAX: u32 = 40;
 struct Walk {
     trusted: Trusted,
     at: OwnedFd,
+    at_facts: FileFacts,
     /// The names still to go, the next one last.
     ahead: Vec<CString>,
     links: u32,
@@ -86,7 +89,7 @@ pub fn find(path: &CStr) -> Result<Found, Error> {
         // A link leaves nothing found: the rest of it may be empty, as in "/" or ".".
         found = match walk.step(&name)? {
             Some(Step { file, facts, entry }) => {
-                let directory = std::mem::replace(&mut walk.at, duplicate(&file)?);
+                let directory = walk.go_to(duplicate(&file)?, facts);
                 Some(Found { file, facts, directory, name, placed: walk.placed, entry })
             }
             None => None,
@@ -95,8 +98,7 @@ pub fn find(path: &CStr) -> Result<Found, Error> {
     match found {
         Some(found) => Ok(found),
         None => {
-            let file = duplicate(&walk.at)?;
-            let facts = facts(&file, c".")?;
+            let (file, facts) = (duplicate(&walk.at)?, walk.at_facts);
             Ok(Found { file, facts, directory: walk.at, name: c".".to_owned(), placed: walk.placed, entry: Entry::File })
         }
     }
@@ -112,7 +114,7 @@ pub fn find_parent(path: &CStr, missing: Option<Missing<'_>>) -> Result<Parent, 
             if name.as_c_str() == c".." {
                 bail!("the path ends in '..'");
             }
-            return Ok(Parent { directory: walk.at, name, placed: walk.placed });
+            return walk.into_parent(name);
         }
         let mut step = walk.step(&name);
         if let (Err(error), Some(make)) = (&step, missing)
@@ -121,14 +123,15 @@ pub fn find_parent(path: &CStr, missing: Option<Missing<'_>>) -> Result<Parent, 
             // What was made is held, and not looked for by its name: that may be another directory's by now.
             match make(&walk.at, &name)? {
                 Some(made) => {
-                    walk.at = made;
+                    let facts = facts(&made, &name)?;
+                    walk.go_to(made, facts);
                     continue;
                 }
                 None => step = walk.step(&name),
             }
         }
-        if let Some(Step { file, .. }) = step? {
-            walk.at = file;
+        if let Some(Step { file, facts, .. }) = step? {
+            walk.go_to(file, facts);
         }
     }
 }
@@ -143,7 +146,7 @@ impl Found {
 impl Parent {
     /// Refuses a directory that somebody may have put in the place of the one that was meant.
     pub fn is_meant(&self, target: Option<u32>) -> Result<(), Error> {
-        let owner = facts(&self.directory, c".")?.uid;
+        let owner = self.facts.uid;
         if self.placed.stands_for(owner, target) { Ok(()) } else { Err(self.placed.refusal(owner).context("its directory")) }
     }
 }
@@ -152,9 +155,24 @@ impl Walk {
     fn begin(path: &CStr) -> Result<Self, Error> {
         let start = if path.to_bytes().starts_with(b"/") { c"/" } else { c"." };
         let at = open_start(start)?;
-        let mut walk = Self { trusted: Trusted::read()?, at, ahead: Vec::new(), links: 0, placed: Placed::ByTrusted };
+        let at_facts = facts(&at, start)?;
+        let mut walk = Self { trusted: Trusted::read()?, at, at_facts, ahead: Vec::new(), links: 0, placed: Placed::ByTrusted };
         walk.push(path.to_bytes())?;
         Ok(walk)
+    }
+
+    /// Gives back where the walk was.
+    fn go_to(&mut self, file: OwnedFd, facts: FileFacts) -> OwnedFd {
+        self.at_facts = facts;
+        std::mem::replace(&mut self.at, file)
+    }
+
+    /// The last name has no file to open, whose lack of a directory would be told.
+    fn into_parent(self, name: CString) -> Result<Parent, Error> {
+        if !self.at_facts.is_directory() {
+            return Err(call(format_args!("open({})", lossy(&name)), Errno::ENOTDIR));
+        }
+        Ok(Parent { directory: self.at, facts: self.at_facts, name, placed: self.placed })
     }
 
     /// Puts the names of a path in front of those still to go.
@@ -171,7 +189,7 @@ impl Walk {
     fn step(&mut self, name: &CStr) -> Result<Option<Step>, Error> {
         let file = sys::open_at(self.at.as_fd(), name, libc::O_PATH)
             .map_err(|errno| call(format_args!("open({})", lossy(name)), errno))?;
-        let (directory, facts) = (facts(&self.at, c".")?, facts(&file, name)?);
+        let (directory, facts) = (self.at_facts, facts(&file, name)?);
         let placed = self.placed.and(self.placed_here(name, &directory, &file, &facts)?);
         if !facts.is_symlink() {
             self.placed = placed;
@@ -192,6 +210,7 @@ impl Walk {
         let target = std::os::unix::ffi::OsStringExt::into_vec(target);
         if target.starts_with(b"/") {
             self.at = open_start(c"/")?;
+            self.at_facts = self::facts(&self.at, c"/")?;
         }
         self.push(&target)?;
         Ok(None)

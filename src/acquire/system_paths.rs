@@ -100,7 +100,7 @@ pub fn refuse_file(file: &OwnedFd, within: &OwnedFd) -> Result<(), Error> {
     if let Some(directory) = THEMSELVES.into_iter().find(|directory| is(&facts, directory)) {
         return Err(refused(&lossy(directory)));
     }
-    refuse_kernels_own(file, if facts.is_directory() { file } else { within })
+    refuse_kernels_own(file, within)
 }
 
 /// Refuses what the kernel shows of itself: a file there is no service's, and a directory made there does something.
@@ -116,31 +116,40 @@ pub fn refuse_kernels_own(file: &OwnedFd, within: &OwnedFd) -> Result<(), Error>
 }
 
 fn is(facts: &FileFacts, path: &CStr) -> bool {
-    sys::facts_at(nix::fcntl::AT_FDCWD, path).is_ok_and(|there| there.identity == facts.identity)
+    at(path).is_some_and(|there| there.identity == facts.identity)
+}
+
+fn at(path: &CStr) -> Option<FileFacts> {
+    sys::facts_at(nix::fcntl::AT_FDCWD, path).ok()
 }
 
 /// Whether a file is below /dev, or on its file system, which may be mounted elsewhere too. /dev/shm is for everybody.
-fn is_of_dev(facts: &FileFacts, directory: &OwnedFd) -> Result<bool, Error> {
-    let device = |facts: &FileFacts| (facts.identity.0, facts.identity.1);
-    let mut at = directory.try_clone().context("fcntl(F_DUPFD_CLOEXEC)")?;
-    let mut here = sys::facts(at.as_fd()).map_err(|errno| call("statx", errno))?;
+/// The way up begins above the file: to look into itself may be forbidden.
+fn is_of_dev(file: &FileFacts, within: &OwnedFd) -> Result<bool, Error> {
+    let Some(dev) = at(c"/dev") else { return Ok(false) };
+    let shm = at(c"/dev/shm");
+    let facts = |directory: &OwnedFd| sys::facts(directory.as_fd()).map_err(|errno| call("statx", errno));
+    let mut directory = within.try_clone().context("fcntl(F_DUPFD_CLOEXEC)")?;
+    let (mut here, mut below) = (facts(&directory)?, *file);
     loop {
-        if is(&here, c"/dev/shm") {
-            return Ok(false);
+        for one in [below, here] {
+            if shm.is_some_and(|shm| shm.identity == one.identity) {
+                return Ok(false);
+            }
+            if dev.identity == one.identity {
+                return Ok(true);
+            }
         }
-        if is(&here, c"/dev") {
-            return Ok(true);
-        }
-        at = sys::open_at(at.as_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY).map_err(|errno| call("open(..)", errno))?;
-        let above = sys::facts(at.as_fd()).map_err(|errno| call("statx", errno))?;
+        directory =
+            sys::open_at(directory.as_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY).map_err(|errno| call("open(..)", errno))?;
+        below = std::mem::replace(&mut here, facts(&directory)?);
         // The top is its own parent.
-        if (above.identity, above.mount) == (here.identity, here.mount) {
+        if (below.identity, below.mount) == (here.identity, here.mount) {
             break;
         }
-        here = above;
     }
-    let dev = sys::facts_at(nix::fcntl::AT_FDCWD, c"/dev").ok().filter(|dev| device(dev) != device(&here));
-    Ok(dev.is_some_and(|dev| device(&dev) == device(facts)))
+    let device = |facts: &FileFacts| (facts.identity.0, facts.identity.1);
+    Ok(device(&dev) != device(&here) && device(&dev) == device(file))
 }
 
 fn refused(directory: &str) -> Error {

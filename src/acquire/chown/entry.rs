@@ -78,7 +78,7 @@ pub fn own(order: &Order<'_>, within: &Within<'_>, name: &CStr, counts: &mut Cou
     }
     counts.seen += 1;
     // Nobody else moves names here, and so what was read of the file still holds.
-    order.linked(&facts).refuse_several_names(&facts)?;
+    order.linkers(&facts).refuse_several_names(&facts)?;
     order.chowned(sys::chown_at(within.directory, name, order.uid, order.gid))?;
     counts.changed += 1;
     if counts.is_in_sample() {
@@ -108,7 +108,10 @@ fn own_held(order: &Order<'_>, directory: BorrowedFd<'_>, name: &CStr, counts: &
     let facts = facts.map_err(|errno| call("statx", errno))?;
     counts.last_was_wrong = !order.is_right(&facts) && order.is_inside(&facts);
     if counts.last_was_wrong {
-        order.linked(&facts).refuse_other_name(directory, name, &facts)?;
+        if !order.linkers(&facts).is_still_there(directory, name, &facts)? {
+            counts.seen -= 1;
+            return Ok(Kind::Gone);
+        }
         change_held(order, &file, counts)?;
     }
     Ok(Kind::Other)
@@ -120,11 +123,14 @@ pub fn own_found(order: &Order<'_>, found: &Found, counts: &mut Counts) -> Resul
     if order.is_right(&found.facts) {
         return Ok(());
     }
-    let linked = order.linked(&found.facts);
+    let linkers = order.linkers(&found.facts);
     match found.entry {
-        Entry::File => linked.refuse_other_name(found.directory.as_fd(), &found.name, &found.facts)?,
+        Entry::File if !linkers.is_still_there(found.directory.as_fd(), &found.name, &found.facts)? => {
+            return Err(call("statx", Errno::ENOENT));
+        }
+        Entry::File => {}
         // It has no name here, but the link of procfs.
-        Entry::Descriptor => linked.refuse_several_names(&found.facts)?,
+        Entry::Descriptor => linkers.refuse_several_names(&found.facts)?,
     }
     change_held(order, &found.file, counts)
 }
@@ -138,54 +144,57 @@ fn change_held(order: &Order<'_>, file: &OwnedFd, counts: &mut Counts) -> Result
 /// Whether a file may have a name that somebody gave it who may not have it: then it is from elsewhere, as /etc/shadow by
 /// another name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Linked {
+pub enum Linkers {
     /// Its owner alone (and root) can have given it a name.
-    ByOwner,
+    Owner,
     /// Others too, because the kernel does not protect hard links.
-    ByAnybody,
+    Anybody,
     /// Others too, because the kernel lets everybody link a regular file that he may read and write (proc(5),
     /// fs.protected_hardlinks).
-    ByWriters,
+    Writers,
 }
 
 impl Order<'_> {
-    fn linked(&self, facts: &FileFacts) -> Linked {
+    fn linkers(&self, facts: &FileFacts) -> Linkers {
         if self.hard_links() == HardLinks::Unprotected {
-            return Linked::ByAnybody;
+            return Linkers::Anybody;
         }
         // The group's bits are the most that any entry of an ACL gives (acl(5)).
         let may_read_and_write = |bits: u32| facts.mode & bits == bits;
         let is_regular = facts.mode & libc::S_IFMT == libc::S_IFREG;
         let by_writers = is_regular && (may_read_and_write(0o060) || may_read_and_write(0o006));
-        if by_writers { Linked::ByWriters } else { Linked::ByOwner }
+        if by_writers { Linkers::Writers } else { Linkers::Owner }
     }
 }
 
-impl Linked {
+impl Linkers {
     fn refuse_several_names(self, facts: &FileFacts) -> Result<(), Error> {
-        if self == Self::ByOwner || facts.links == 1 { Ok(()) } else { Err(self.refusal(facts.links)) }
+        if self == Self::Owner || facts.links == 1 { Ok(()) } else { Err(self.refusal(facts.links)) }
     }
 
     /// Read from the descriptor, the count may be 1 because the link in the tree is gone already and the file's true name
-    /// is the one left. So the name must lead to this file, with the count still 1.
-    fn refuse_other_name(self, directory: BorrowedFd<'_>, name: &CStr, facts: &FileFacts) -> Result<(), Error> {
-        if self == Self::ByOwner {
-            return Ok(());
+    /// is the one left. So the name must lead to this file, with the count still 1. False where the name leads nowhere.
+    fn is_still_there(self, directory: BorrowedFd<'_>, name: &CStr, facts: &FileFacts) -> Result<bool, Error> {
+        if self == Self::Owner {
+            return Ok(true);
         }
-        let now = sys::facts_at(directory, name).map_err(|errno| call("statx", errno))?;
+        let now = match sys::facts_at(directory, name) {
+            Err(Errno::ENOENT) => return Ok(false),
+            now => now.map_err(|errno| call("statx", errno))?,
+        };
         if facts.links > 1 || now.links != 1 || now.identity != facts.identity {
             return Err(self.refusal(facts.links.max(now.links)));
         }
-        Ok(())
+        Ok(true)
     }
 
     fn refusal(self, names: u32) -> Error {
         match self {
-            Self::ByWriters => hinted(
+            Self::Writers => hinted(
                 format!("it has {names} names, and its group or others may read and write it, so that one of them may be theirs"),
                 "take their right to write to it (chmod go-w), or copy the file",
             ),
-            Self::ByAnybody | Self::ByOwner => hinted(
+            Self::Anybody | Self::Owner => hinted(
                 format!("it has {names} names, and this kernel does not protect hard links"),
                 "set sysctl fs.protected_hardlinks=1, or copy the file",
             ),

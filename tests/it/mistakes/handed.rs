@@ -245,8 +245,11 @@ fn a_file_that_somebody_else_could_have_put_there_is_not_opened() -> Outcome {
     };
     const LINK: &str =
         "the symbolic link 'link' is not followed: it belongs to uid 1000 and its directory to uid 1000, not to root";
-    const NAMES: &str = "it has 3 names, and others than root may have given it this one";
     const WAY: &str = "the symbolic link 'way' is not followed: it has 2 names, and others than root may have given it this one";
+    const BY_TARGET: &str = "it belongs to uid 0, and uid 1000 may have put it there in place of what was meant";
+    const BY_OTHERS: &str = "it belongs to uid 0, and others than root may have put it there in place of what was meant";
+    const MEND: &str = "a name counts only in directories that root alone may write to (POSIX ACLs count, too): name a path in such a \
+                        one, or take the others' right to write to this one";
     let says = |option: &str, name: &str, why: &str| -> &'static str { format!("{option} $W/theirs/{name}: {why}").leak() };
     let sticky = |option: &str, name: &str, why: &str| -> &'static str { format!("{option} $W/sticky/{name}: {why}").leak() };
     root_is_told(
@@ -254,10 +257,10 @@ fn a_file_that_somebody_else_could_have_put_there_is_not_opened() -> Outcome {
         &[
             no(&["--secret", "K=$W/theirs/link", "node", "true"], says("--secret K", "link", LINK)),
             no(&["--open", "$W/theirs/link", "node", "true"], says("--open", "link", LINK)),
-            no(&["--secret", "K=$W/theirs/key", "node", "true"], says("--secret K", "key", NAMES)),
-            no(&["--open", "$W/theirs/key:rw", "node", "true"], says("--open", "key", NAMES)),
-            no(&["--secret", "K=$W/sticky/key", "node", "true"], sticky("--secret K", "key", NAMES)),
-            no(&["--open", "$W/sticky/key:append", "node", "true"], sticky("--open", "key", NAMES)),
+            no(&["--secret", "K=$W/theirs/key", "node", "true"], says("--secret K", "key", BY_TARGET)).hint(MEND),
+            no(&["--open", "$W/theirs/key:rw", "node", "true"], says("--open", "key", BY_TARGET)).hint(MEND),
+            no(&["--secret", "K=$W/sticky/key", "node", "true"], sticky("--secret K", "key", BY_OTHERS)).hint(MEND),
+            no(&["--open", "$W/sticky/key:append", "node", "true"], sticky("--open", "key", BY_OTHERS)).hint(MEND),
             no(&["--secret", "K=$W/sticky/way", "node", "true"], sticky("--secret K", "way", WAY)),
             no(&["--chown", "$W/sticky/way", "node", "true"], sticky("--chown", "way", WAY)),
         ],
