@@ -101,6 +101,13 @@ pub enum Verbosity {
     Verbose,
 }
 
+crate::sys::plain!(
+    enum Verbosity {
+        Quiet,
+        Verbose,
+    }
+);
+
 /// Who switches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {

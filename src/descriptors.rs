@@ -71,10 +71,7 @@ pub enum Terminal {
 /// above, unless it was taken from another session (`setsid --ctty` in a root shell): the shell reads it still.
 pub fn terminal() -> Terminal {
     let there = match sys::open_terminal() {
-        Ok(opened) => {
-            sys::close(opened);
-            true
-        }
+        Ok(_) => true,
         Err(Errno::ENXIO) => false,
         // Without /dev it can be had by 0, 1 or 2 alone.
         Err(Errno::ENOENT) => (0..=2).any(|fd| sys::foreground(fd).is_ok()),
@@ -114,36 +111,38 @@ fn numbers(argument: &[u8]) -> Vec<RawFd> {
 /// refusal (no CAP_CHOWN) takes the command nothing but the opening of /dev/stdout.
 pub fn give_streams(plan: &Plan) {
     for &fd in &plan.streams {
-        let _ = sys::chown(sys::borrow(fd), plan.identity.uid, None);
+        let _ = sys::chown_by_number(fd, plan.identity.uid);
     }
 }
 
-/// Puts what is handed on where the plan wants it and closes all that the command is not meant to have.
-/// The last step before execve: nothing of ours is open afterwards.
+/// Puts what is handed on where the plan wants it, and has execve close all that the command is not meant to have.
 pub fn hand_on(plan: &Plan, handed: Vec<Handed>) -> Result<(), Error> {
     let received = activation::FIRST..plan.first_handed;
-    let behind = handed.iter().map(|one| one.number + 1).max().unwrap_or(plan.first_handed);
-    // One may sit on a number that another one needs: all step aside first.
-    let aside: Vec<OwnedFd> = handed
-        .iter()
-        .map(|one| sys::duplicate_above(one.file.as_fd(), behind).map_err(|errno| call("fcntl(F_DUPFD_CLOEXEC)", errno)))
-        .collect::<Result<_, _>>()?;
-    for (file, Handed { number, .. }) in aside.iter().zip(&handed) {
-        sys::duplicate_onto(file.as_fd(), *number).map_err(|errno| call(format_args!("dup2({number})"), errno))?;
-    }
-    for fd in received.clone().chain(plan.kept_descriptors.iter().copied()) {
-        sys::clear_close_on_exec(fd).map_err(|errno| call(format_args!("fcntl({fd}, F_SETFD)"), errno))?;
-    }
     let mut keep: Vec<RawFd> = handed.iter().map(|one| one.number).chain(plan.kept_descriptors.iter().copied()).collect();
     keep.sort_unstable();
-    close_others(received.end, &keep)?;
-    // They are closed by now, or replaced: dropping the owners would close what is the command's.
-    aside.into_iter().chain(handed.into_iter().map(|one| one.file)).for_each(std::mem::forget);
-    Ok(())
+    let behind = handed.iter().map(|one| one.number + 1).max().unwrap_or(plan.first_handed);
+    // One may sit on a number that another one needs: all step aside first.
+    let aside: Vec<(OwnedFd, RawFd)> = handed
+        .into_iter()
+        .map(|one| sys::duplicate_above(one.file.as_fd(), behind).map(|file| (file, one.number)))
+        .collect::<Result<_, _>>()
+        .map_err(|errno| call("fcntl(F_DUPFD_CLOEXEC)", errno))?;
+    for (file, number) in aside {
+        sys::hand_on_at(file, number).map_err(|errno| call(format_args!("dup2({number})"), errno))?;
+    }
+    for fd in received.clone().chain(plan.kept_descriptors.iter().copied()) {
+        match sys::was_received(fd) {
+            Ok(true) => {}
+            Ok(false) => bail!("descriptor {fd} was to be handed on, and is not what was received"),
+            Err(errno) => return Err(call(format_args!("fcntl({fd}, F_GETFD)"), errno)),
+        }
+    }
+    close_others_on_exec(received.end, &keep)
 }
 
-/// Closes every descriptor from `first` on but those in `keep`, which ascends.
-fn close_others(first: RawFd, keep: &[RawFd]) -> Result<(), Error> {
+/// Every descriptor from `first` on but those in `keep`, which ascends. Nothing is closed before: what is ours has owners,
+/// and they close it where no execve succeeds.
+fn close_others_on_exec(first: RawFd, keep: &[RawFd]) -> Result<(), Error> {
     let mut next = u32::try_from(first)?;
     let mut gaps = Vec::with_capacity(keep.len() + 1);
     for &fd in keep.iter().filter(|&&fd| fd >= first) {
@@ -155,36 +154,26 @@ fn close_others(first: RawFd, keep: &[RawFd]) -> Result<(), Error> {
     }
     gaps.push((next, u32::MAX));
     for (from, to) in gaps {
-        match sys::close_range(from, to) {
+        match sys::close_range_on_exec(from, to) {
             Ok(()) => {}
-            // Before Linux 5.9; or a container engine's filter that does not know the call.
-            Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(first, keep),
-            Err(errno) => return Err(call(format_args!("close_range({from}, {to})"), errno)),
+            // Before Linux 5.9; before 5.11; or a container engine's filter that does not know the call.
+            Err(errno @ (Errno::ENOSYS | Errno::EINVAL | Errno::EPERM)) => return close_listed_on_exec(first, keep, errno),
+            Err(errno) => return Err(call(format_args!("close_range({from}, {to}, CLOSE_RANGE_CLOEXEC)"), errno)),
         }
     }
     Ok(())
 }
 
-/// Closes every descriptor from `first` on, whatever refuses it.
-pub fn close_all_from(first: RawFd) {
-    if close_others(first, &[]).is_err() {
-        // Neither close_range(2) nor /proc: as many as a process can have had, or 65536.
-        (first..1 << 16).for_each(sys::close);
-    }
-}
-
-fn close_listed(first: RawFd, keep: &[RawFd]) -> Result<(), Error> {
-    let listed = match std::fs::read_dir("/proc/self/fd") {
+fn close_listed_on_exec(first: RawFd, keep: &[RawFd], refused: Errno) -> Result<(), Error> {
+    let listed = match sys::open_descriptors() {
         Ok(listed) => listed,
-        Err(error) => bail!("open descriptors can't be counted: close_range is refused, and /proc/self/fd: {error}"),
-    };
-    let numbers: Vec<RawFd> = listed
-        .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok()).unwrap_or(-1)))
-        .collect::<Result<_, Error>>()?;
-    for fd in numbers {
-        if fd >= first && !keep.contains(&fd) {
-            sys::close(fd);
+        Err(_) if refused == Errno::EINVAL => {
+            return sys::close_each_on_exec(first, keep).map_err(|errno| call("fcntl(F_SETFD) of each descriptor", errno));
         }
+        Err(errno) => bail!("open descriptors can't be counted: close_range is refused ({refused}), and /proc/self/fd: {errno}"),
+    };
+    for fd in listed.into_iter().filter(|fd| *fd >= first && !keep.contains(fd)) {
+        sys::close_on_exec(fd).map_err(|errno| call(format_args!("fcntl({fd}, F_SETFD)"), errno))?;
     }
     Ok(())
 }

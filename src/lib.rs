@@ -71,13 +71,13 @@ pub fn run(start: Start) -> Result<(), Failure> {
         return tell::plan(&plan, &args).at(Stage::Plan);
     }
     plan.warnings.iter().for_each(|warning| warn(warning));
-    let mut acquired = acquire::perform(&plan).at(Stage::Chores)?;
+    let acquired = acquire::perform(&plan).at(Stage::Chores)?;
     descriptors::give_streams(&plan);
     limits::set(&plan).at(Stage::Chores)?;
     credentials::drop(&plan).at(Stage::Drop)?;
     place(&args).at(Stage::Drop)?;
     let dropped = proof::prove(&plan).at(Stage::Proof)?;
-    let dropped = init::start_the_command(&mut plan, dropped, &mut acquired, &held)?;
+    let dropped = init::start_the_command(&mut plan, dropped, &held)?;
     Err(exec::exec(dropped, &plan, acquired))
 }
 

@@ -1,5 +1,8 @@
 //! The system calls that no crate gives us, or gives us without the error number. `unsafe` is allowed here and
 //! in `sys/`, nowhere else.
+//!
+//! A safe function has no duties: what it relies on it takes (an owner, [`Alone`], a [`Plain`] state) or looks at itself.
+//! What no type can say of the whole program is promised once, where it begins: [`start`].
 
 #![allow(unsafe_code)]
 
@@ -11,19 +14,22 @@ mod files;
 mod footprint;
 mod limits;
 mod memory;
+mod plain;
 mod processes;
 mod seccomp;
 mod signals;
 mod threads;
 
 pub use confinement::*;
-use credentials::prctl;
 pub use credentials::*;
+use credentials::{Prctl, prctl};
 pub use descriptors::*;
 pub use files::*;
 pub use footprint::*;
 pub use limits::*;
 pub use memory::*;
+pub use plain::*;
+pub(crate) use plain::{is_plain, plain};
 pub use processes::*;
 pub use seccomp::*;
 pub use signals::*;
@@ -47,12 +53,15 @@ pub struct Start {
 
 /// Defines `main` as C has it. Rust's own start-up would ignore SIGPIPE (which execve hands on to the
 /// command), open files and map a signal stack; here nothing at all runs between the kernel and `$run`.
+///
+/// # Safety
+/// Whoever writes `unsafe` promises of the whole program what [`start`](crate::sys::start) asks for.
 #[macro_export]
 macro_rules! entry_point {
-    ($run:path) => {
+    (unsafe $run:path) => {
         #[unsafe(no_mangle)]
         extern "C" fn main(_argc: i32, argv: *const *const std::ffi::c_char) -> i32 {
-            // SAFETY: called by the C start-up, with argv and envp as the kernel laid them out.
+            // SAFETY: called by the C start-up, with argv and envp as the kernel laid them out. The rest is the caller's.
             i32::from($run(unsafe { $crate::sys::start(argv) }))
         }
     };
@@ -61,8 +70,15 @@ macro_rules! entry_point {
 /// Reads argv, and envp which lies behind it.
 ///
 /// # Safety
-/// `argv` is the one main was called with.
+/// `argv` is the one main was called with, before anything else was done. And of the whole program, from then on:
+///
+/// - [`with_threads`] alone starts threads;
+/// - whatever it opens is close-on-exec from birth, so that a descriptor which is not was there before it, and has no owner;
+///   0, 1 and 2 are the streams it came with, or [`open_null`]'s, and have none either;
+/// - no static, and nothing that belongs to a thread, owns allocated memory or a descriptor that is used after
+///   [`go_on_without_the_start`].
 pub unsafe fn start(argv: *const *const c_char) -> Start {
+    threads::vouch();
     // SAFETY: both arrays end with a null pointer, envp begins one past argv's (execve(2)), and the
     // strings are never freed.
     unsafe {

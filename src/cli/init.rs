@@ -5,6 +5,7 @@ use anyhow::{Context, Error, bail};
 use super::grammar::{Typed, given, many, one, text};
 use crate::failure::hinted;
 use crate::signal::Signal;
+use crate::sys::plain;
 
 /// What was asked of the process that stays. All of it is of fixed size: the supervisor keeps no heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,15 @@ pub enum Target {
 /// For each signal what it is forwarded as; itself, where nothing else was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewrites([u8; 65]);
+
+plain!(Init { rewrite, exit_as, grace, drain, kill_after, target });
+plain!(Rewrites(numbers));
+plain!(
+    enum Target {
+        Process,
+        Group,
+    }
+);
 
 impl Rewrites {
     /// None: `--rewrite SIGNAL=none`.

@@ -20,6 +20,8 @@ pub(super) struct Clock {
     killed: bool,
 }
 
+sys::plain!(Clock { held, drained, kill_at, killed });
+
 impl Clock {
     /// Milliseconds until something is to be done; never more than `longest`, if the clock should fail.
     pub(super) fn patience(&self, longest: u64) -> Option<u64> {

@@ -21,6 +21,8 @@ mod terminal;
 
 pub use spawn::{Held, start_the_command};
 
+use std::os::fd::RawFd;
+
 use nix::errno::Errno;
 
 use crate::cli::{Init, Verbosity};
@@ -31,7 +33,8 @@ use terminal::Terminal;
 /// The exit code of a supervisor that can't go on.
 const FAILED: u8 = 125;
 
-/// PID 1, or the subreaper that stands for it. It points to nothing: what was allocated before it began is given back.
+/// PID 1, or the subreaper that stands for it. It points to nothing ([`sys::Plain`]): what was allocated before it began
+/// is given back.
 #[derive(Clone, Copy)]
 struct Supervisor {
     /// What was asked for.
@@ -50,6 +53,8 @@ struct Supervisor {
     interruptions: u32,
 }
 
+sys::plain!(Supervisor { wanted, verbosity, pid, child, terminal, clock, interruptions });
+
 /// How far reaping came.
 enum Reaped {
     /// Children are left, the command among them.
@@ -60,7 +65,8 @@ enum Reaped {
 
 impl Supervisor {
     /// From the start of the command to the end of everything.
-    fn run(mut self) -> ! {
+    fn run(mut self, terminal: Option<RawFd>) -> ! {
+        self.terminal.moved(terminal);
         let code = self.until_the_command_ends();
         self.terminal.take_back(self.child);
         self.end_the_rest();

@@ -3,19 +3,18 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::Error;
+use anyhow::{Error, bail};
 use nix::errno::Errno;
 
 use super::terminal::Terminal;
 use super::{FAILED, Supervisor};
-use crate::acquire::Acquired;
 use crate::cli::{Init, Session};
 use crate::failure::{At, Failure, Stage, call};
 use crate::plan::{NoNewPrivs, Plan};
 use crate::proof::{self, Dropped};
 use crate::signal::Signal;
-use crate::sys::{self, Forked, SignalSet};
-use crate::{confine, credentials, descriptors, limits};
+use crate::sys::{self, Alone, Forked, SignalSet};
+use crate::{credentials, limits};
 
 /// Signals that wait until there is a command to forward them to, and the mask as it came.
 pub struct Held(Option<SignalSet>);
@@ -42,16 +41,16 @@ impl Held {
 
 /// Forks where `--init` asks for it. Returns in the process that becomes the command; the other one stays, and exits in
 /// here. Both have been proved to hold no more than planned: a child has its parent's credentials.
-pub fn start_the_command(plan: &mut Plan, proved: Dropped, acquired: &mut Acquired, held: &Held) -> Result<Dropped, Failure> {
+pub fn start_the_command(plan: &mut Plan, proved: Dropped, held: &Held) -> Result<Dropped, Failure> {
     match plan.init.take() {
         None => {
             limits::leave_session(plan).and_then(|()| limits::heed_parent(plan, plan.parent)).at(Stage::Drop).map(|()| proved)
         }
-        Some(init) => part(*init, plan, acquired, held).at(Stage::Drop).map(|()| proved),
+        Some(init) => part(*init, plan, held).at(Stage::Drop).map(|()| proved),
     }
 }
 
-fn part(wanted: Init, plan: &mut Plan, acquired: &mut Acquired, held: &Held) -> Result<(), Error> {
+fn part(wanted: Init, plan: &mut Plan, held: &Held) -> Result<(), Error> {
     let pid = plan.pid;
     if pid != 1 {
         sys::become_subreaper().map_err(|errno| call("prctl(PR_SET_CHILD_SUBREAPER, 1)", errno))?;
@@ -65,7 +64,8 @@ fn part(wanted: Init, plan: &mut Plan, acquired: &mut Acquired, held: &Held) -> 
     limits::heed_parent(plan, plan.parent)?;
     let terminal = Terminal::find();
     let gate = Gate::where_needed(plan)?;
-    match sys::fork().map_err(|errno| call("fork", errno))? {
+    let Some(alone) = Alone::for_good() else { bail!("a thread is left that a child would not have") };
+    match sys::fork(&alone).map_err(|errno| call("fork", errno))? {
         Forked::Child => {
             as_the_command(plan, &terminal, chld_was_ignored)?;
             limits::heed_parent(plan, Some(pid))?;
@@ -81,7 +81,7 @@ fn part(wanted: Init, plan: &mut Plan, acquired: &mut Acquired, held: &Held) -> 
             if plan.limits.session == Session::AsFound {
                 let _ = sys::set_process_group(child, child);
             }
-            let mut supervisor = Supervisor {
+            let supervisor = Supervisor {
                 wanted,
                 verbosity: plan.verbosity,
                 pid,
@@ -93,8 +93,11 @@ fn part(wanted: Init, plan: &mut Plan, acquired: &mut Acquired, held: &Held) -> 
             if let Some(gate) = gate {
                 gate.open(plan);
             }
-            supervisor.settle(acquired);
-            sys::go_on_without_the_start(supervisor, Supervisor::run)
+            // A directory that a process is in can't be unmounted; where it stays there, that is all.
+            let _ = nix::unistd::chdir(c"/");
+            // Sockets, files, pipes are the command's. A reader of its stdout sees its end when the command closes it.
+            // stderr stays, for warnings, and the terminal, if there is one.
+            sys::go_on_without_the_start(alone, supervisor.terminal.fd(), supervisor, Supervisor::run)
         }
     }
 }
@@ -159,26 +162,5 @@ fn let_in(write: &OwnedFd) -> Result<(), Error> {
         // A child that has ended on its own has said why.
         Ok(()) | Err(Errno::EPIPE) => Ok(()),
         Err(errno) => Err(call("write(pipe)", errno)),
-    }
-}
-
-impl Supervisor {
-    /// Lets go of all that is the command's: sockets, files, pipes, the directory. A reader of the command's stdout sees
-    /// its end when the command closes it. stderr stays, for warnings, and the terminal, if there is one.
-    fn settle(&mut self, acquired: &mut Acquired) {
-        acquired.handed.clear();
-        acquired.confinement = confine::Prepared::default();
-        if let Some(opened) = self.terminal.fd().filter(|&fd| fd > 2) {
-            let stdin = sys::duplicate_onto(sys::borrow(opened), 0);
-            self.terminal.moved(if stdin.is_ok() { 0 } else { -1 });
-        }
-        for fd in [0, 1] {
-            if self.terminal.fd() != Some(fd) {
-                sys::close(fd);
-            }
-        }
-        descriptors::close_all_from(3);
-        // A directory that a process is in can't be unmounted; where it stays there, that is all.
-        let _ = nix::unistd::chdir(c"/");
     }
 }

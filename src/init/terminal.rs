@@ -5,7 +5,7 @@
 //! else is in there; otherwise (in a pipeline, below a script) when it wants to use the terminal and is stopped for it.
 //! So no other process ever loses the foreground that it shares with us.
 
-use std::os::fd::RawFd;
+use std::os::fd::{IntoRawFd, RawFd};
 
 use super::Supervisor;
 use crate::cli::Target;
@@ -35,12 +35,20 @@ enum Stopped {
     Otherwise,
 }
 
+sys::plain!(Terminal { fd, group, at_once, stopped, asked });
+sys::plain!(
+    enum Stopped {
+        UsingTheTerminal,
+        Otherwise,
+    }
+);
+
 impl Terminal {
     /// Finds it. None of the calls matters: without an answer there is no terminal.
     pub(super) fn find() -> Self {
         let group = nix::unistd::getpgrp().as_raw();
         let mut found = Self { fd: None, group, at_once: false, stopped: None, asked: false };
-        let candidates = (0..=2).chain(std::iter::once_with(sys::open_terminal).flatten());
+        let candidates = (0..=2).chain(std::iter::once_with(sys::open_terminal).flatten().map(IntoRawFd::into_raw_fd));
         let Some((fd, foreground)) = candidates.filter_map(|fd| Some((fd, sys::foreground(fd).ok()?))).next() else {
             return found;
         };
@@ -57,8 +65,8 @@ impl Terminal {
     }
 
     /// It has another number now.
-    pub(super) fn moved(&mut self, fd: RawFd) {
-        self.fd = Some(fd);
+    pub(super) fn moved(&mut self, fd: Option<RawFd>) {
+        self.fd = fd;
     }
 
     fn foreground(&self) -> Option<i32> {

@@ -166,52 +166,69 @@ pub fn capset(sets: CapabilitySets) -> Result<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
 }
 
-pub(super) fn prctl(option: c_int, second: c_long, third: c_long) -> Result<c_long> {
-    // SAFETY: only options that take numbers are passed here.
-    Errno::result(unsafe { libc::syscall(libc::SYS_prctl, c_long::from(option), second, third, 0, 0) })
+/// The options of prctl(2) that are used here and take numbers. Others take addresses, or move what the C library and
+/// the allocator rely on (PR_SET_MM): a number of one's own can't be passed.
+#[derive(Clone, Copy)]
+#[repr(i32)]
+pub(super) enum Prctl {
+    BoundingRead = libc::PR_CAPBSET_READ,
+    BoundingDrop = libc::PR_CAPBSET_DROP,
+    Ambient = libc::PR_CAP_AMBIENT,
+    GetSecurebits = libc::PR_GET_SECUREBITS,
+    SetKeepCapabilities = libc::PR_SET_KEEPCAPS,
+    SetNoNewPrivs = libc::PR_SET_NO_NEW_PRIVS,
+    GetNoNewPrivs = libc::PR_GET_NO_NEW_PRIVS,
+    SetChildSubreaper = libc::PR_SET_CHILD_SUBREAPER,
+    SetDumpable = libc::PR_SET_DUMPABLE,
+    SetParentDeathSignal = libc::PR_SET_PDEATHSIG,
+}
+
+pub(super) fn prctl(option: Prctl, second: c_long, third: c_long) -> Result<c_long> {
+    // SAFETY: each of these options takes numbers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_prctl, c_long::from(option as c_int), second, third, 0, 0) })
 }
 
 /// Whether a capability is in the bounding set; EINVAL where the kernel has no capability of that number.
 pub fn bounding_has(number: u32) -> Result<bool> {
-    prctl(libc::PR_CAPBSET_READ, c_long::from(number), 0).map(|answer| answer != 0)
+    prctl(Prctl::BoundingRead, c_long::from(number), 0).map(|answer| answer != 0)
 }
 
 /// Takes a capability out of the bounding set.
 pub fn bounding_drop(number: u32) -> Result<()> {
-    prctl(libc::PR_CAPBSET_DROP, c_long::from(number), 0).map(drop)
+    prctl(Prctl::BoundingDrop, c_long::from(number), 0).map(drop)
 }
 
 /// Whether a capability is in the ambient set.
 pub fn ambient_has(number: u32) -> Result<bool> {
-    prctl(libc::PR_CAP_AMBIENT, c_long::from(libc::PR_CAP_AMBIENT_IS_SET), c_long::from(number)).map(|answer| answer != 0)
+    prctl(Prctl::Ambient, c_long::from(libc::PR_CAP_AMBIENT_IS_SET), c_long::from(number)).map(|answer| answer != 0)
 }
 
 /// Puts a capability, permitted and inheritable already, into the ambient set.
 pub fn ambient_raise(number: u32) -> Result<()> {
-    prctl(libc::PR_CAP_AMBIENT, c_long::from(libc::PR_CAP_AMBIENT_RAISE), c_long::from(number)).map(drop)
+    prctl(Prctl::Ambient, c_long::from(libc::PR_CAP_AMBIENT_RAISE), c_long::from(number)).map(drop)
 }
 
 /// Empties the ambient set.
 pub fn ambient_clear() -> Result<()> {
-    prctl(libc::PR_CAP_AMBIENT, c_long::from(libc::PR_CAP_AMBIENT_CLEAR_ALL), 0).map(drop)
+    prctl(Prctl::Ambient, c_long::from(libc::PR_CAP_AMBIENT_CLEAR_ALL), 0).map(drop)
 }
 
 /// The securebits flags.
 pub fn securebits() -> Result<c_long> {
-    prctl(libc::PR_GET_SECUREBITS, 0, 0)
+    prctl(Prctl::GetSecurebits, 0, 0)
 }
 
 /// Whether the permitted set outlives the change of uid away from root.
 pub fn set_keep_capabilities(keep: bool) -> Result<()> {
-    prctl(libc::PR_SET_KEEPCAPS, c_long::from(keep), 0).map(drop)
+    prctl(Prctl::SetKeepCapabilities, c_long::from(keep), 0).map(drop)
 }
 
 /// Gives up, for good and for all descendants, whatever an execve could add.
 pub fn set_no_new_privs() -> Result<()> {
-    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
+    prctl(Prctl::SetNoNewPrivs, 1, 0).map(drop)
 }
 
 /// Whether no_new_privs is set.
 pub fn no_new_privs() -> Result<bool> {
-    prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0).map(|answer| answer == 1)
+    prctl(Prctl::GetNoNewPrivs, 0, 0).map(|answer| answer == 1)
 }

@@ -1,11 +1,15 @@
 //! Descriptors by number: those that were handed to us, and those that the command is to have.
+//!
+//! Whoever has a number may be asked what it is, and its file be changed, as the names in /proc/self/fd let anybody do.
+//! What closes a number or puts something else there takes its owner, or sees that it has none.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::Result;
+use super::{Entries, Result, open_at_following};
+use crate::ids::Uid;
 
 /// Whether a descriptor number is open.
 #[must_use]
@@ -76,14 +80,10 @@ pub fn is_terminal(fd: RawFd) -> bool {
     unsafe { libc::isatty(fd) == 1 }
 }
 
-/// Borrows a descriptor that was handed to us by number.
-///
-/// The caller has seen that it is open, and nothing in this program closes what it did not open
-/// before the last step: `close_range` just before execve.
-#[must_use]
-pub fn borrow(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: see above; and -1, the one forbidden value, is never a number that was seen to be open.
-    unsafe { BorrowedFd::borrow_raw(fd.max(0)) }
+/// fchown(2) of what has a number, as its name in /proc/self/fd lets anybody do.
+pub fn chown_by_number(fd: RawFd, uid: Uid) -> Result<()> {
+    // SAFETY: numbers. The file changes, the descriptor does not.
+    Errno::result(unsafe { libc::fchown(fd, uid.get(), u32::MAX) }).map(drop)
 }
 
 /// Opens /dev/null for reading and writing, at the lowest free number, and leaves it open.
@@ -93,9 +93,12 @@ pub fn open_null() -> Result<RawFd> {
 }
 
 /// Opens the controlling terminal; ENXIO where there is none.
-pub fn open_terminal() -> Result<RawFd> {
-    // SAFETY: a C string.
-    Errno::result(unsafe { libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOCTTY) })
+pub fn open_terminal() -> Result<OwnedFd> {
+    // SAFETY: a C string; a descriptor that is returned is ours alone.
+    unsafe {
+        let fd = Errno::result(libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOCTTY))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
 }
 
 /// A copy of the descriptor at `minimum` or above, closed on execve.
@@ -107,27 +110,142 @@ pub fn duplicate_above(fd: BorrowedFd<'_>, minimum: RawFd) -> Result<OwnedFd> {
     }
 }
 
-/// dup2(2): the copy stays open across execve. Whatever had the number is closed.
-pub fn duplicate_onto(fd: BorrowedFd<'_>, number: RawFd) -> Result<()> {
-    // SAFETY: numbers. The caller owns what has that number, or nothing has it.
-    let got = Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), number) })?;
+/// Whether what has a number was handed to us. Of an execve nothing is left that is close-on-exec, and what we open is
+/// (see [`super::start`]). EBADF where nothing has the number.
+pub fn was_received(fd: RawFd) -> Result<bool> {
+    // SAFETY: a number; asks for flags.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) }).map(|flags| flags & libc::FD_CLOEXEC == 0)
+}
+
+/// Gives what execve starts a file at this number, for good. What was received there is closed; EBUSY where the number is
+/// one of ours.
+pub fn hand_on_at(file: OwnedFd, number: RawFd) -> Result<()> {
+    match was_received(number) {
+        Ok(true) | Err(Errno::EBADF) => {}
+        Ok(false) => return Err(Errno::EBUSY),
+        Err(errno) => return Err(errno),
+    }
+    // SAFETY: the number belongs to nobody.
+    let got = Errno::result(unsafe { libc::dup2(file.as_raw_fd(), number) })?;
+    // It ends with execve.
+    let _ = file.into_raw_fd();
     if got == number { Ok(()) } else { Err(Errno::EBADF) }
 }
 
-/// Lets a descriptor that was handed to us stay open across execve.
-pub fn clear_close_on_exec(fd: RawFd) -> Result<()> {
-    // SAFETY: numbers.
-    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
+/// Has all of a range closed by execve, owned or not: close_range(2) with CLOSE_RANGE_CLOEXEC, Linux 5.11.
+pub fn close_range_on_exec(first: u32, last: u32) -> Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: numbers. Nothing is closed now.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+}
+
+/// Has one closed by execve, owned or not.
+pub fn close_on_exec(fd: RawFd) -> Result<()> {
+    // SAFETY: numbers. Nothing is closed now.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+}
+
+/// The numbers that are open, by /proc.
+pub fn open_descriptors() -> Result<Vec<RawFd>> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let directory = open_at_following(nix::fcntl::AT_FDCWD, c"/proc/self/fd", flags)?;
+    let (mut open, mut entries) = (Vec::new(), Entries::with_room(4096));
+    while entries.read(directory.as_fd())? > 0 {
+        while let Some(entry) = entries.next() {
+            let number = entry.name.to_str().ok().and_then(|name| name.parse().ok()).ok_or(Errno::EINVAL)?;
+            open.push(number);
+        }
+    }
+    open.retain(|&fd| fd != directory.as_raw_fd());
+    Ok(open)
+}
+
+/// Has all of `first..` closed by execve where nothing else can be asked: Linux 5.9 and 5.10 without /proc.
+pub fn close_each_on_exec(first: RawFd, keep: &[RawFd]) -> Result<()> {
+    for fd in (first..NR_OPEN).filter(|fd| !keep.contains(fd)) {
+        match close_on_exec(fd) {
+            Ok(()) | Err(Errno::EBADF) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    if keep.iter().any(|&fd| fd >= NR_OPEN) {
+        return Err(Errno::EMFILE);
+    }
+    // SAFETY: what we open has the lowest free number, and a million are not open.
+    unsafe { close_range(NR_OPEN.cast_unsigned(), u32::MAX) }
+}
+
+/// Descriptors are below it, unless fs.nr_open says otherwise.
+const NR_OPEN: RawFd = 1 << 20;
+
+/// Keeps of all descriptors stderr and, if there is one, the terminal, which becomes 0; returns where that is now.
+///
+/// # Safety
+/// No owner of a descriptor that is open now is used again, or dropped.
+pub(super) unsafe fn keep_the_terminal(terminal: Option<RawFd>) -> Option<RawFd> {
+    let close = |fd| {
+        // SAFETY: the caller's. An error leaves it closed all the same.
+        unsafe { libc::close(fd) };
+    };
+    // SAFETY: the caller's.
+    unsafe {
+        let terminal = terminal.map(|fd| if fd > 2 { libc::dup2(fd, 0) } else { fd }).filter(|&fd| fd >= 0);
+        for fd in [0, 1] {
+            if terminal != Some(fd) {
+                close(fd);
+            }
+        }
+        if close_range(3, u32::MAX).is_err() {
+            match open_descriptors() {
+                Ok(open) => open.into_iter().filter(|&fd| fd > 2).for_each(close),
+                // Neither close_range(2) nor /proc: as many as a process can have had, or 65536.
+                Err(_) => (3..1 << 16).for_each(close),
+            }
+        }
+        terminal
+    }
 }
 
 /// close_range(2), Linux 5.9.
-pub fn close_range(first: u32, last: u32) -> Result<()> {
-    // SAFETY: numbers. Called just before execve, when no owner of these descriptors is used again.
+///
+/// # Safety
+/// No owner of a descriptor in the range is used again, or dropped.
+unsafe fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: numbers, and the caller's.
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
-/// close(2) by number, for kernels without [`close_range`]. An error leaves the descriptor closed all the same.
-pub fn close(fd: RawFd) {
-    // SAFETY: as for close_range.
-    unsafe { libc::close(fd) };
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ours_is_neither_taken_for_received_nor_replaced_nor_closed() {
+        let (ours, other) = super::super::pipe().unwrap();
+        let number = ours.as_raw_fd();
+        assert_eq!(was_received(number), Ok(false));
+        assert_eq!(hand_on_at(other.try_clone().unwrap(), number), Err(Errno::EBUSY));
+        close_range_on_exec(number.cast_unsigned(), number.cast_unsigned()).unwrap();
+        close_on_exec(number).unwrap();
+        super::super::put_byte(other.as_fd()).unwrap();
+        assert_eq!(super::super::got_byte(ours.as_fd()), Ok(true));
+        assert!(open_descriptors().unwrap().contains(&number));
+        assert_eq!(was_received(-1), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn what_is_handed_on_stands_at_its_number_and_stays_open_across_execve() {
+        let (read, write) = super::super::pipe().unwrap();
+        // Far from what other tests open.
+        let number = 900;
+        hand_on_at(write, number).unwrap();
+        assert_eq!(was_received(number), Ok(true));
+        let (_, other) = super::super::pipe().unwrap();
+        // What is received may be replaced: nobody owns it.
+        hand_on_at(other, number).unwrap();
+        drop(read);
+        assert_eq!(was_received(number), Ok(true));
+        close_on_exec(number).unwrap();
+        assert_eq!(was_received(number), Ok(false));
+    }
 }

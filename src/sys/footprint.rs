@@ -1,21 +1,37 @@
 //! Giving memory back: for a process that has done most of its work and stays.
 
 use std::mem::size_of;
+use std::os::fd::RawFd;
 
-/// Goes on with `run`, for good, and lets go of what the start has touched: code that is mapped (what is needed comes back
-/// from the page cache by itself), the stack below, and all that was allocated, which `state` can't point to.
-pub fn go_on_without_the_start<S: Copy + 'static>(state: S, run: fn(S) -> !) -> ! {
-    forget_the_start();
-    run(state)
+use super::descriptors::keep_the_terminal;
+use super::{Alone, Plain};
+
+/// Goes on with `run`, for good, and lets go of what the start has touched: all descriptors but stderr and the terminal,
+/// code that is mapped (what is needed comes back from the page cache by itself), the stack below, and all that was
+/// allocated. `run` is told where the terminal is now.
+///
+/// Whatever owned any of it is gone: the frames above are never returned to, there is no other thread, the state is
+/// [`Plain`], a function pointer captures nothing, and no static owns anything ([`super::start`]).
+pub fn go_on_without_the_start<S: Plain>(_: Alone, terminal: Option<RawFd>, state: S, run: fn(S, Option<RawFd>) -> !) -> ! {
+    // SAFETY: as above.
+    let terminal = unsafe {
+        let terminal = keep_the_terminal(terminal);
+        forget_the_start();
+        terminal
+    };
+    run(state, terminal)
 }
 
-// Apart, so that its frame is the lowest.
+/// Apart, so that its frame is the lowest.
+///
+/// # Safety
+/// Nothing that was allocated is used again, or freed.
 #[inline(never)]
-fn forget_the_start() {
+unsafe fn forget_the_start() {
     let mark = 0u8;
     // SAFETY: the code is a mapping of the file that nobody writes to. Two pages below this frame the stack holds nothing.
-    // What was allocated belongs to callers that are never returned to; what is allocated from now on lies behind it, or,
-    // where the counter was forgotten with the rest, in its place.
+    // What was allocated is the caller's; what is allocated from now on lies behind it, or, where the counter was forgotten
+    // with the rest, in its place.
     unsafe {
         forget_code();
         let here = (&raw const mark).addr();

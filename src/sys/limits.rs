@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_long};
 
 use nix::errno::Errno;
 
-use super::{Result, prctl};
+use super::{Prctl, Result, prctl};
 use crate::signal::Signal;
 
 const POISON: u64 = u64::MAX - 1;
@@ -57,7 +57,7 @@ pub fn getppid() -> i32 {
 
 /// PR_SET_PDEATHSIG(2const).
 pub fn set_parent_death_signal(signal: Signal) -> Result<()> {
-    prctl(libc::PR_SET_PDEATHSIG, c_long::from(signal.number()), 0).map(drop)
+    prctl(Prctl::SetParentDeathSignal, c_long::from(signal.number()), 0).map(drop)
 }
 
 /// PR_GET_PDEATHSIG(2const).

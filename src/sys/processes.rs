@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 
 use super::signals::timespec;
-use super::{Result, prctl};
+use super::{Alone, Prctl, Result, prctl};
 use crate::signal::Signal;
 
 /// Who goes on after [`fork`].
@@ -18,10 +18,10 @@ pub enum Forked {
     Parent(i32),
 }
 
-/// fork(2) by the raw call: nothing is run that anybody registered. There is one thread, so the child may do
-/// whatever the parent might have.
-pub fn fork() -> Result<Forked> {
-    // SAFETY: no stack and no address is handed over: the kernel copies all, as fork does.
+/// fork(2) by the raw call: nothing is run that anybody registered. Of several threads the child would have one, and of
+/// the others their locks and half-done work; there is one, so the child may do whatever the parent might have.
+pub fn fork(_: &Alone) -> Result<Forked> {
+    // SAFETY: no stack and no address is handed over: the kernel copies all, as fork does. There is no other thread.
     match Errno::result(unsafe { libc::syscall(libc::SYS_clone, c_ulong::from(libc::SIGCHLD as u32), 0, 0, 0, 0) })? {
         0 => Ok(Forked::Child),
         child => i32::try_from(child).map(Forked::Parent).map_err(|_| Errno::EOVERFLOW),
@@ -85,12 +85,12 @@ pub fn set_foreground(terminal: RawFd, group: i32) -> Result<()> {
 
 /// What is orphaned below this process becomes its child.
 pub fn become_subreaper() -> Result<()> {
-    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
+    prctl(Prctl::SetChildSubreaper, 1, 0).map(drop)
 }
 
 /// Closes this process's memory, and its files in /proc, to others of the same user (ptrace(2)).
 pub fn set_not_dumpable() -> Result<()> {
-    prctl(libc::PR_SET_DUMPABLE, 0, 0).map(drop)
+    prctl(Prctl::SetDumpable, 0, 0).map(drop)
 }
 
 /// exit_group(2): nothing is run on the way out.

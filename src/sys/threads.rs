@@ -2,22 +2,46 @@
 //!
 //! Ids, groups and capabilities belong to a thread. One that outlived the drop would keep root's.
 
-use std::ffi::{c_long, c_void};
+use std::ffi::c_void;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use super::{Result, getpid};
 
-/// Started, and not yet seen to be gone.
+/// Started, and not yet seen to be gone; or that there are none and will be none.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
+const NO_MORE: usize = usize::MAX;
 
-/// The thread ids of those.
-static IDS: Mutex<Vec<c_long>> = Mutex::new(Vec::new());
+/// The thread ids of those, 0 where there is none. Of fixed size: what is allocated may be given back while a static lives.
+static IDS: [AtomicI32; MOST] = [const { AtomicI32::new(0) }; MOST];
+const MOST: usize = 64;
+
+/// Whether somebody has promised that threads are started here alone.
+static VOUCHED: AtomicBool = AtomicBool::new(false);
+
+/// What [`super::start`] is promised.
+pub(super) fn vouch() {
+    VOUCHED.store(true, Ordering::Relaxed);
+}
+
+/// There is one thread, and there will be no other: from the making of this on none is started.
+pub struct Alone(PhantomData<*const ()>);
+
+impl Alone {
+    /// None where there are others, or where nobody has promised that all are known here.
+    pub fn for_good() -> Option<Self> {
+        if !VOUCHED.load(Ordering::Relaxed) {
+            return None;
+        }
+        let none = STARTED.compare_exchange(0, NO_MORE, Ordering::Acquire, Ordering::Relaxed);
+        matches!(none, Ok(_) | Err(NO_MORE)).then_some(Self(PhantomData))
+    }
+}
 
 /// Threads that all do the same work, joined when this is dropped. (What the standard library has for it
 /// would make the program a thirtieth larger.)
@@ -41,7 +65,9 @@ pub fn with_threads(work: &(dyn Fn() + Sync), lead: impl FnOnce(&mut dyn FnMut()
 impl Threads<'_> {
     fn start(&mut self) -> bool {
         let mut handle = MaybeUninit::uninit();
-        STARTED.fetch_add(1, Ordering::Relaxed);
+        if STARTED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < MOST).then_some(count + 1)).is_err() {
+            return false;
+        }
         let work = ptr::from_ref(self.work).cast_mut().cast::<c_void>();
         // SAFETY: the work is borrowed for longer than this is, whose drop waits for the thread's end; it is Sync.
         let started = unsafe { libc::pthread_create(handle.as_mut_ptr(), ptr::null(), run, work) == 0 };
@@ -68,7 +94,10 @@ extern "C" fn run(work: *mut c_void) -> *mut c_void {
     // The raw call: std refers to the C library's gettid weakly, and so the linker leaves it out, undefined.
     // SAFETY: takes nothing, always succeeds (gettid(2)).
     let id = unsafe { libc::syscall(libc::SYS_gettid) };
-    IDS.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    let id = i32::try_from(id).unwrap_or(i32::MAX);
+    // No more are started than there are places.
+    let mut places = IDS.iter();
+    while places.next().is_some_and(|place| place.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed).is_err()) {}
     // SAFETY: points to what `Threads::start` was given, which lives until this thread has ended.
     let work = unsafe { *work.cast::<Work<'_>>() };
     work();
@@ -83,20 +112,21 @@ fn wait_until_alone() -> Result<()> {
         return Ok(());
     }
     let (pid, begun) = (getpid()?, Instant::now());
-    let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Some(&id) = ids.last() {
-        // SAFETY: numbers; signal 0 is none, it asks whether the thread is there.
-        match Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, pid, id, 0) }) {
-            Err(Errno::ESRCH) => {
-                ids.pop();
-                STARTED.fetch_sub(1, Ordering::Relaxed);
+    for place in &IDS {
+        while let id @ 1.. = place.load(Ordering::Relaxed) {
+            // SAFETY: numbers; signal 0 is none, it asks whether the thread is there.
+            match Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, pid, id, 0) }) {
+                Err(Errno::ESRCH) => {
+                    place.store(0, Ordering::Relaxed);
+                    STARTED.fetch_sub(1, Ordering::Release);
+                }
+                Err(errno) => return Err(errno),
+                Ok(_) if begun.elapsed() > PATIENCE => return Err(Errno::ETIMEDOUT),
+                // SAFETY: takes nothing.
+                Ok(_) => unsafe {
+                    libc::sched_yield();
+                },
             }
-            Err(errno) => return Err(errno),
-            Ok(_) if begun.elapsed() > PATIENCE => return Err(Errno::ETIMEDOUT),
-            // SAFETY: takes nothing.
-            Ok(_) => unsafe {
-                libc::sched_yield();
-            },
         }
     }
     if is_alone() { Ok(()) } else { Err(Errno::ETIMEDOUT) }
@@ -104,7 +134,7 @@ fn wait_until_alone() -> Result<()> {
 
 /// Whether there is no thread but this one.
 pub fn is_alone() -> bool {
-    STARTED.load(Ordering::Relaxed) == 0
+    matches!(STARTED.load(Ordering::Acquire), 0 | NO_MORE)
 }
 
 /// How many processors this thread may run on; 1 where that can't be told.
@@ -118,4 +148,30 @@ pub fn processors() -> usize {
         }
     };
     usize::try_from(count).unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nobody_promised_to_start_threads_here_alone_nothing_is_taken_for_alone() {
+        // These tests' own threads are not counted.
+        assert!(Alone::for_good().is_none());
+    }
+
+    #[test]
+    fn threads_are_counted_until_the_kernel_says_that_they_are_gone_and_no_more_are_started_than_fit() {
+        let (done, mut started) = (AtomicUsize::new(0), 0);
+        let work = || {
+            done.fetch_add(1, Ordering::Relaxed);
+        };
+        with_threads(&work, |start| {
+            started = (0..MOST + 2).take_while(|_| start()).count();
+            assert!(!is_alone());
+        })
+        .unwrap();
+        assert!(started > 0 && started <= MOST && started == done.load(Ordering::Relaxed), "{started}");
+        assert!(is_alone() && IDS.iter().all(|place| place.load(Ordering::Relaxed) == 0));
+    }
 }
