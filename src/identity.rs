@@ -1,5 +1,7 @@
 //! Who the command runs as, who started us, and what lies between.
 
+mod origin;
+
 use std::fmt;
 
 use anyhow::{Error, anyhow, bail};
@@ -15,6 +17,7 @@ use crate::ids::{Gid, Uid};
 use crate::plan::Groups;
 use crate::sys::{NGROUPS_MAX, Triple};
 use crate::userspec::{Account, Part, UserSpec};
+use origin::{Of, Origin, Shown, refuse_root};
 
 /// The target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,101 +41,37 @@ pub struct Entry {
     shell: Vec<u8>,
 }
 
-/// Where a word of the specification came from: only what is written out may mean root.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    WrittenOut,
-    Variable,
-}
-
 impl Identity {
     /// Looks the specification up.
     pub fn resolve(args: &Args, host: &Host) -> Result<Self, Error> {
-        let mut identity = match &args.spec {
-            UserSpec::OwnerOf(path) => Self::owner_of(&crate::failure::lossy(path), host)?,
-            UserSpec::Account { user, group } => Self::account(user, group.as_ref(), host)?,
+        let found = match &args.spec {
+            UserSpec::OwnerOf(path) => Named::owner_of(&crate::failure::lossy(path), host)?,
+            UserSpec::Account { user, group } => Named::account(user, group.as_ref(), host)?,
         };
+        let mut groups = vec![found.gid];
         if let Some(list) = &args.groups {
-            identity.groups = vec![identity.gid];
             for part in list {
-                let (account, _) = expand(part, host)?;
-                identity.groups.push(group_id(&account, host)?);
+                groups.push(group_of(part, "--groups", host)?);
             }
+        } else if found.group == GroupIs::Entrys {
+            groups.extend(found.groups_that_list_it(&args.spec, host)?);
         }
         let mut seen = std::collections::BTreeSet::new();
-        identity.groups.retain(|gid| seen.insert(*gid));
+        groups.retain(|gid| seen.insert(*gid));
+        let identity = Self { entry: found.entry.map(Entry::of), uid: found.uid, gid: found.gid, groups };
         if identity.groups.len() > NGROUPS_MAX {
             bail!("{identity} has {} groups; the kernel takes {NGROUPS_MAX} at most", identity.groups.len());
         }
         Ok(identity)
     }
 
-    fn owner_of(path: &str, host: &Host) -> Result<Self, Error> {
-        let (uid, gid) = host.owner.ok_or_else(|| anyhow!("USER '@{path}': nobody looked"))?;
-        let refused = |what: &str| {
-            hinted(
-                format!("USER '@{path}': it belongs to {what}, and root is only run as where it is written out"),
-                "give the path its owner, or write root",
-            )
-        };
-        let uid = Uid::new(uid).filter(|&uid| uid != Uid::ROOT).ok_or_else(|| refused("uid 0"))?;
-        let gid = Gid::new(gid).filter(|&gid| gid != Gid::ROOT).ok_or_else(|| refused("gid 0"))?;
-        let entry = accounts::users(&host.passwd).find(|user| user.uid == uid).map(Entry::of);
-        Ok(Self { entry, uid, gid, groups: vec![gid] })
-    }
-
-    fn account(user: &Part, group: Option<&Part>, host: &Host) -> Result<Self, Error> {
-        let (account, origin) = expand(user, host)?;
-        let entry = match &account {
-            Account::Id(raw) => accounts::users(&host.passwd).find(|user| user.uid.get() == *raw),
-            Account::Name(name) => Some(user_named(name, host)?),
-        };
-        let uid = match (&account, &entry) {
-            (_, Some(entry)) => entry.uid,
-            (Account::Id(raw), None) => Uid::new(*raw).ok_or_else(|| anyhow!("ids are 0 to 4294967294"))?,
-            (Account::Name(name), None) => bail!("there is no user '{name}' in /etc/passwd"),
-        };
-        let said_root =
-            origin == Origin::WrittenOut && matches!(&account, Account::Id(0)) || account == Account::Name("root".to_owned());
-        if uid == Uid::ROOT && !(said_root && origin == Origin::WrittenOut) {
-            return Err(hinted(
-                format!("USER '{}' is uid 0, and root is only run as where 'root' or '0' is written out", Shown(user)),
-                "name an ordinary user, or write root",
-            ));
-        }
-        let (gid, groups) = match (group, &entry) {
-            (Some(group), _) => {
-                let (account, origin) = expand(group, host)?;
-                let gid = group_id(&account, host)?;
-                if gid == Gid::ROOT && origin == Origin::Variable {
-                    bail!("GROUP '{}' is gid 0, and root's group is only taken where it is written out", Shown(group));
-                }
-                (gid, vec![gid])
-            }
-            (None, Some(entry)) => {
-                let listed = accounts::groups(&host.group).filter(|group| group.lists(entry.name)).map(|group| group.gid);
-                (entry.gid, std::iter::once(entry.gid).chain(listed).collect())
-            }
-            (None, None) => {
-                return Err(hinted(
-                    format!("uid {uid} is not in /etc/passwd, so its group is unknown"),
-                    format!("write {uid}:GID"),
-                ));
-            }
-        };
-        Ok(Self { entry: entry.map(Entry::of), uid, gid, groups })
-    }
-
     /// Whom `owner=` of a socket means: the ids alone.
     pub fn owner(spec: &UserSpec, host: &Host) -> Result<(Uid, Gid), Error> {
-        match spec {
-            UserSpec::Account { user, group } => {
-                Self::account(user, group.as_ref(), host).map(|identity| (identity.uid, identity.gid))
-            }
-            UserSpec::OwnerOf(path) => {
-                Self::owner_of(&crate::failure::lossy(path), host).map(|identity| (identity.uid, identity.gid))
-            }
-        }
+        let found = match spec {
+            UserSpec::Account { user, group } => Named::account(user, group.as_ref(), host)?,
+            UserSpec::OwnerOf(path) => Named::owner_of(&crate::failure::lossy(path), host)?,
+        };
+        Ok((found.uid, found.gid))
     }
 
     /// What of the environment is the account's.
@@ -161,22 +100,92 @@ impl Entry {
     }
 }
 
-/// A part as it was typed.
-struct Shown<'a>(&'a Part);
+/// Whom a specification names, and on whose word.
+struct Named<'a> {
+    entry: Option<accounts::User<'a>>,
+    uid: Uid,
+    gid: Gid,
+    /// Of the user.
+    origin: Origin,
+    group: GroupIs,
+}
 
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Part::Literal(Account::Id(raw)) => raw.fmt(out),
-            Part::Literal(Account::Name(name)) => out.write_str(name),
-            Part::Variable { name, .. } => write!(out, "${name}"),
-        }
+/// Where the group came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum GroupIs {
+    /// It is given: the user's other groups don't count.
+    Given,
+    /// It is the one of the user's entry.
+    Entrys,
+}
+
+impl<'a> Named<'a> {
+    fn owner_of(path: &str, host: &'a Host) -> Result<Self, Error> {
+        let (uid, gid) = host.owner.ok_or_else(|| anyhow!("USER '@{path}': nobody looked"))?;
+        refuse_root(uid, Origin::Path, Of::User, format_args!("USER '@{path}'"))?;
+        refuse_root(gid, Origin::Path, Of::Group, format_args!("USER '@{path}'"))?;
+        let none = |what| anyhow!("USER '@{path}': it belongs to no {what} that a process can have");
+        let uid = Uid::new(uid).ok_or_else(|| none("user"))?;
+        let gid = Gid::new(gid).ok_or_else(|| none("group"))?;
+        let entry = accounts::users(&host.passwd).find(|user| user.uid == uid);
+        Ok(Self { entry, uid, gid, origin: Origin::Path, group: GroupIs::Given })
     }
+
+    fn account(user: &Part, group: Option<&Part>, host: &'a Host) -> Result<Self, Error> {
+        let (account, origin) = expand(user, host)?;
+        let entry = match &account {
+            Account::Id(raw) => accounts::users(&host.passwd).find(|user| user.uid.get() == *raw),
+            Account::Name(name) => Some(user_named(name, host)?),
+        };
+        let uid = match (&account, &entry) {
+            (_, Some(entry)) => entry.uid,
+            (Account::Id(raw), None) => Uid::new(*raw).ok_or_else(|| anyhow!("ids are 0 to 4294967294"))?,
+            (Account::Name(name), None) => bail!("there is no user '{name}' in /etc/passwd"),
+        };
+        refuse_root(uid.get(), origin, Of::User, format_args!("USER '{}'", Shown(user)))?;
+        let (gid, group) = match (group, &entry) {
+            (Some(group), _) => (group_of(group, "GROUP", host)?, GroupIs::Given),
+            (None, Some(entry)) => {
+                let shown = format_args!("USER '{}': its group in /etc/passwd", Shown(user));
+                refuse_root(entry.gid.get(), origin.of_its_groups(), Of::Group, shown)?;
+                (entry.gid, GroupIs::Entrys)
+            }
+            (None, None) => {
+                return Err(hinted(
+                    format!("uid {uid} is not in /etc/passwd, so its group is unknown"),
+                    format!("write {uid}:GID"),
+                ));
+            }
+        };
+        Ok(Self { entry, uid, gid, origin, group })
+    }
+
+    /// The groups of /etc/group that list the user.
+    fn groups_that_list_it(&self, spec: &UserSpec, host: &Host) -> Result<Vec<Gid>, Error> {
+        let UserSpec::Account { user, .. } = spec else { return Ok(Vec::new()) };
+        let name = self.entry.map(|entry| entry.name).unwrap_or_default();
+        let mut groups = Vec::new();
+        for group in accounts::groups(&host.group).filter(|group| group.lists(name)) {
+            let shown = String::from_utf8_lossy(group.name);
+            let shown = format_args!("USER '{}': its group '{shown}' in /etc/group", Shown(user));
+            refuse_root(group.gid.get(), self.origin.of_its_groups(), Of::Group, shown)?;
+            groups.push(group.gid);
+        }
+        Ok(groups)
+    }
+}
+
+/// The group that a part stands for. `place` is where it stands.
+fn group_of(part: &Part, place: &str, host: &Host) -> Result<Gid, Error> {
+    let (account, origin) = expand(part, host)?;
+    let gid = group_id(&account, host)?;
+    refuse_root(gid.get(), origin, Of::Group, format_args!("{place} '{}'", Shown(part)))?;
+    Ok(gid)
 }
 
 fn expand(part: &Part, host: &Host) -> Result<(Account, Origin), Error> {
     let (name, default) = match part {
-        Part::Literal(account) => return Ok((account.clone(), Origin::WrittenOut)),
+        Part::Literal(account) => return Ok((account.clone(), Origin::of_literal(account))),
         Part::Variable { name, default } => (name, default),
     };
     let came = host

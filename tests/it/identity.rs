@@ -15,6 +15,8 @@ pub fn cases() -> Vec<Case> {
         links_in_a_path_are_followed_only_where_root_owns_them,
         variables_stand_for_ids_and_names,
         root_is_run_as_only_where_it_is_written_out,
+        roots_group_is_taken_only_where_it_is_written_out,
+        an_owner_of_a_socket_is_root_only_where_it_is_written_out,
         groups_replaces_the_list_and_the_primary_gid_is_added_all_the_same,
         a_user_may_be_in_as_many_groups_as_the_kernel_takes_and_no_more,
         without_account_files_numbers_work,
@@ -121,9 +123,55 @@ fn root_is_run_as_only_where_it_is_written_out() -> Outcome {
     for spec in ["$PUID", "$NAME", "toor", "${UNSET:-0}", "$PUID:50", "toor:50"] {
         jail.run(&[spec, "true"])?.refused(125, "root is only run as where");
     }
-    jail.run(&["node:$PGID", "true"])?.refused(125, "root's group is only taken where it is written out");
+    jail.run(&["node:$PGID", "true"])?.refused(125, "root's group is only taken where 'root' or '0' is written out");
     let passwd = PASSWD.replace("root:x:0:0", "root:x:1234:1234");
     Jail::new()?.accounts(Some(passwd.as_bytes()), Some(b""))?.report(&["root"])?.is_exactly(1234, 1234, &[1234]);
+    Ok(())
+}
+
+/// Every place that takes an id, by every way an id can come.
+fn roots_group_is_taken_only_where_it_is_written_out() -> Outcome {
+    const SAID: &str = "root's group is only taken where 'root' or '0' is written out";
+    let passwd = PASSWD.to_owned() + "wheeled:x:1002:0::/:\nplain:x:1003:1003::/:\n";
+    let group = "root:x:0:plain\nother:x:0:\nstaff:x:50:\nnode:x:1000:\n";
+    let jail = Jail::new()?.accounts(Some(passwd.as_bytes()), Some(group.as_bytes()))?;
+    let jail = jail.variable("ZERO", "0").variable("ROOT", "root").variable("OTHER", "other").variable("STAFF", "staff");
+    let jail = jail.variable("WHEELED", "wheeled").variable("WHEELED_ID", "1002").variable("PLAIN", "plain");
+    for group in ["$ZERO", "${ZERO}", "$ROOT", "$OTHER", "other", "${NONE:-0}", "${NONE:-root}", "${ZERO:-50}"] {
+        jail.run(&[&format!("node:{group}"), "true"])?.refused(125, SAID);
+        jail.run(&["--groups", group, "node", "true"])?.refused(125, SAID);
+        jail.run(&["--groups", &format!("50,{group},staff"), "node", "true"])?.refused(125, SAID);
+        jail.run(&["--groups", group, "root", "true"])?.refused(125, SAID);
+        jail.run(&["--dry-run", "--groups", group, "node", "true"])?.refused(125, SAID);
+    }
+    // What the account files say of a user counts as his word who named the user.
+    for user in ["$WHEELED", "$WHEELED_ID", "$PLAIN", "${NONE:-wheeled}"] {
+        jail.run(&[user, "true"])?.refused(125, SAID);
+        jail.report(&[format!("{user}:50")])?;
+    }
+    jail.run(&["--groups", "50", "$WHEELED", "true"])?.refused(125, SAID);
+    jail.report(&["--groups", "50", "$PLAIN"])?.is_exactly(1003, 1003, &[50, 1003]);
+    jail.report(&["wheeled"])?.is_exactly(1002, 0, &[0]);
+    jail.report(&["plain"])?.is_exactly(1003, 1003, &[0, 1003]);
+    jail.report(&["$WHEELED:0"])?.is_exactly(1002, 0, &[0]);
+    jail.report(&["--groups", "0,$STAFF", "node"])?.is_exactly(1000, 1000, &[0, 50, 1000]);
+    jail.report(&["--groups", "root", "node"])?.is_exactly(1000, 1000, &[0, 1000]);
+    Ok(())
+}
+
+fn an_owner_of_a_socket_is_root_only_where_it_is_written_out() -> Outcome {
+    let passwd = PASSWD.to_owned() + "wheeled:x:1002:0::/:\n";
+    let jail = Jail::new()?.accounts(Some(passwd.as_bytes()), Some(b"root:x:0:\nother:x:0:\n"))?;
+    let jail = jail.variable("ZERO", "0").variable("WHEELED", "wheeled");
+    let owned = |owner: &str| jail.run(&["--listen", &format!("{},owner={owner}", jail.at("s")), "1000:1000", "true"]);
+    for owner in ["$ZERO", "$ZERO:50", "toor", "${NONE:-0}:1", "1000:$ZERO", "1000:${NONE:-0}", "1000:other", "$WHEELED"] {
+        let ran = owned(owner)?;
+        ran.refused(125, "owner: ");
+        ran.refused(125, "'root' or '0' is written out");
+    }
+    for owner in ["root", "0:0", "1000:root", "wheeled", "$WHEELED:0"] {
+        assert_eq!(owned(owner)?.code, 0, "{owner}");
+    }
     Ok(())
 }
 

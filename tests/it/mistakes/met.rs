@@ -98,10 +98,17 @@ fn root_comes_by_no_other_way_than_its_name() -> Outcome {
             no(&["$PUID:50", "true"], "USER '$PUID' is uid 0, and root is only run as where 'root' or '0' is written out")
                 .hint(WAY),
             no(&["$NAME", "true"], "USER '$NAME' is uid 0, and root is only run as where 'root' or '0' is written out").hint(WAY),
-            no(&["${NONE:-0}", "true"], "USER '$NONE' is uid 0, and root is only run as where 'root' or '0' is written out")
+            no(&["${NONE:-0}", "true"], "USER '${NONE:-0}' is uid 0, and root is only run as where 'root' or '0' is written out")
                 .hint(WAY),
             no(&["toor", "true"], "USER 'toor' is uid 0, and root is only run as where 'root' or '0' is written out").hint(WAY),
-            no(&["node:$PGID", "true"], "GROUP '$PGID' is gid 0, and root's group is only taken where it is written out"),
+            no(
+                &["node:$PGID", "true"],
+                "GROUP '$PGID' is gid 0, and root's group is only taken where 'root' or '0' is written out",
+            ),
+            no(
+                &["--groups", "4,$PGID", "node", "true"],
+                "--groups '$PGID' is gid 0, and root's group is only taken where 'root' or '0' is written out",
+            ),
             no(&["@$W/tree", "true"], "USER '@$W/tree': it belongs to uid 0, and root is only run as where it is written out")
                 .hint(OWNER),
             no(&["@$W/g", "true"], "USER '@$W/g': it belongs to gid 0, and root is only run as where it is written out")
