@@ -283,8 +283,14 @@ impl Starter {
         needed.without(self.effective)
     }
 
-    /// Ourselves, as a target.
-    pub fn bystander(&self) -> Result<(Identity, Groups), Error> {
+    /// Ourselves, as a target. Never as root, under any of its three ids, where root is not the target: who wrote another
+    /// user meant that root is given up, and a container without capabilities (`--cap-drop ALL`) is root's all the same,
+    /// by its files. gid 0 stays: it is what OpenShift's random uids have.
+    pub fn bystander(&self, target: &Identity, missing: CapSet) -> Result<(Identity, Groups), Error> {
+        let Triple { real, effective, saved } = self.uids;
+        if [real, effective, saved].contains(&0) && target.uid != Uid::ROOT {
+            return Err(self.cannot_become(target, missing));
+        }
         let one = |ids: Triple, what: &str| {
             if ids.all(ids.real) { Ok(ids.real) } else { Err(anyhow!("--if-root: real, effective and saved {what} differ")) }
         };
@@ -312,18 +318,24 @@ impl Starter {
             .map(|(name, _)| *name)
             .collect();
         let docker: String = names.iter().map(|name| format!(" --cap-add {name}")).collect();
+        let (names, ids) = (names.join(", "), format!("{}:{}", target.uid, target.gid));
+        let hint = if self.is_root() {
+            format!(
+                "add it (Docker:{docker}; Kubernetes: capabilities.add: [{names}]; systemd: CapabilityBoundingSet=), start as {ids} \
+                 at once (USER {ids} in the Dockerfile, docker run -u {ids}, runAsUser:), or write root where root is meant"
+            )
+        } else {
+            format!(
+                "start as root with it (Docker: -u 0{docker}; Kubernetes: runAsUser: 0, capabilities.add: [{names}]; systemd: no \
+                 User=), start as {ids} at once, or use --if-root"
+            )
+        };
         hinted(
             format!(
                 "started as uid {}, gid {}, which can't become {target}: {missing} is missing",
                 uids.effective, gids.effective
             ),
-            format!(
-                "start as root with it (Docker: -u 0{docker}; Kubernetes: runAsUser: 0, capabilities.add: [{}]; systemd: no User=), \
-                 start as {}:{} at once, or use --if-root",
-                names.join(", "),
-                target.uid,
-                target.gid
-            ),
+            hint,
         )
     }
 }

@@ -313,7 +313,7 @@ impl Starter {
             return Ok((role, target, Groups::Set));
         }
         match switch {
-            Switch::IfRoot => self.bystander().map(|(identity, groups)| (Role::Bystander, identity, groups)),
+            Switch::IfRoot => self.bystander(&target, missing).map(|(identity, groups)| (Role::Bystander, identity, groups)),
             Switch::Always => Err(self.cannot_become(&target, missing)),
         }
     }

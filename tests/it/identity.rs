@@ -27,6 +27,7 @@ pub fn cases() -> Vec<Case> {
         started_in_a_group_beyond_the_plans_it_is_refused,
         started_as_neither_it_says_who_it_is_and_what_is_missing,
         if_root_runs_as_whoever_started_it,
+        if_root_never_runs_as_root_that_is_not_written_out,
         setuid_and_setgid_alone_are_enough,
         without_setgid_or_setuid_the_missing_one_is_named,
         run_set_user_id_it_refuses,
@@ -295,6 +296,44 @@ fn if_root_runs_as_whoever_started_it() -> Outcome {
     assert_eq!(report.variable("HOME").as_deref(), Some("/opt/app"), "who does not switch keeps the environment");
     assert_eq!(report.number("no_new_privs"), 1);
     Jail::new()?.report(&["--if-root", "node"])?.is_exactly(1000, 1000, &NODES);
+    Ok(())
+}
+
+/// `docker run --cap-drop ALL` without a USER: root's files are still root's.
+fn if_root_never_runs_as_root_that_is_not_written_out() -> Outcome {
+    let without = |set: &'static str| Jail::new().map(|jail| jail.through(&["setpriv", set, "--inh-caps=-all"]));
+    for (set, missing) in [
+        ("--bounding-set=-all", "CAP_SETGID, CAP_SETUID"),
+        ("--bounding-set=-setgid", "CAP_SETGID"),
+        ("--bounding-set=-setuid", "CAP_SETUID"),
+    ] {
+        let jail = without(set)?.variable("ME", "1000");
+        for spec in ["1000:1000", "node", "1000:0", "$ME:1000"] {
+            for options in [&["--if-root"][..], &["--if-root", "--dry-run"], &["--if-root", "--init"]] {
+                let ran = jail.run(&[options, &[spec, "true"]].concat())?;
+                ran.refused(125, "started as uid 0, gid 0, which can't become");
+                ran.refused(125, missing);
+                ran.refused(125, "in the Dockerfile");
+                assert!(!ran.stderr.contains("use --if-root"), "{ran:?}");
+            }
+        }
+    }
+    without("--bounding-set=-all")?
+        .run(&["--if-root", "node", "true"])?
+        .refused(125, "Docker: --cap-add SETUID --cap-add SETGID;");
+    // Written out, it is what was asked for: the groups can't be changed, and stay.
+    for spec in ["root", "0", "0:0"] {
+        let report = without("--bounding-set=-all")?.report(&["--if-root", spec])?;
+        assert_eq!((report.uids(), report.capabilities("effective")), (vec![0; 3], vec![]), "{spec}");
+    }
+    // One id of root's is root.
+    for ids in ["--ruid=0 --euid=1000", "--ruid=1000 --euid=0"] {
+        let words: Vec<&str> = std::iter::once("setpriv")
+            .chain(ids.split(' '))
+            .chain(["--regid=1000", "--clear-groups", "--bounding-set=-all"])
+            .collect();
+        assert_eq!(Jail::new()?.through(&words).run(&["--if-root", "node", "true"])?.code, 125, "{ids}");
+    }
     Ok(())
 }
 
