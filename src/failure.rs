@@ -6,6 +6,7 @@ use std::fmt;
 use anyhow::Error;
 use nix::errno::Errno;
 
+pub use crate::printable::Printable;
 use crate::sys;
 
 /// Where a run ended. It alone decides the exit code.
@@ -112,23 +113,6 @@ pub fn warn(message: &str) {
     sys::write_stderr(&format!("stepdown: warning: {}\n", Printable(message)));
 }
 
-/// A text without raw control characters: what it came from may have been made to rewrite a terminal.
-pub struct Printable<'a>(pub &'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            // U+202A..2069 turn the direction of the text around them.
-            if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-                write!(out, "{}", c.escape_default())?;
-            } else {
-                fmt::Write::write_char(out, c)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// From here on one word may be another one misspelled.
 pub const ALIKE: f64 = 0.8;
 
@@ -157,11 +141,6 @@ pub fn lossy(text: &CStr) -> std::borrow::Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_in_messages_are_printed_without_raw_control_characters() {
-        assert_eq!(Printable("a\u{1b}[2Jb\nc\u{202e}").to_string(), "a\\u{1b}[2Jb\\nc\\u{202e}");
-    }
 
     #[test]
     fn only_the_command_itself_yields_126_or_127() {

@@ -16,7 +16,7 @@
 //! | one process more, if asked for | [`init`] |
 //! | what the command may reach, and what it is limited to | [`confine`], [`limits`] |
 //! | becoming the command | [`descriptors`], [`exec`], [`diagnosis`] |
-//! | the kernel, and what goes wrong | [`sys`], [`ids`], [`signal`], [`capabilities`], [`failure`] |
+//! | the kernel, and what goes wrong | [`sys`], [`ids`], [`signal`], [`capabilities`], [`failure`], [`printable`] |
 
 pub mod accounts;
 pub mod acquire;
@@ -39,6 +39,7 @@ pub mod limits;
 pub mod pathwalk;
 pub mod plan;
 pub mod preflight;
+pub mod printable;
 pub mod proof;
 pub mod signal;
 pub mod sys;

@@ -10,11 +10,12 @@ use crate::cli::{Args, ChownPolicy, Demand, Init, Limits, Mode, Session, Target}
 use crate::confine::landlock::Told;
 use crate::failure::{Printable, lossy};
 use crate::plan::{Bounding, Groups, NoNewPrivs, Plan, Role};
+use crate::printable;
 
 /// Prints the plan in the form that was asked for.
 pub fn plan(plan: &Plan, args: &Args) -> Result<(), Error> {
     match args.mode {
-        Mode::TellJson => print(&format!("{:#}\n", as_json(plan))),
+        Mode::TellJson => print(&printable::json(&format!("{:#}\n", as_json(plan)))),
         Mode::Tell | Mode::Run => print(&as_text(plan)),
     }
 }

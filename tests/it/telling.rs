@@ -1,5 +1,7 @@
 //! How the command is found, what is said where it can't be, and what is told of the plan.
 
+mod printed;
+
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -8,7 +10,8 @@ use crate::harness::{Case, Outcome};
 use crate::jail::{Jail, Ran, owner, programs};
 
 pub fn cases() -> Vec<Case> {
-    cases![
+    let mut all = printed::cases();
+    all.extend(cases![
         the_exit_code_is_the_commands_own,
         path_is_searched_as_the_target,
         elements_of_path_that_are_no_absolute_path_are_passed_over,
@@ -19,7 +22,8 @@ pub fn cases() -> Vec<Case> {
         dry_run_refuses_what_a_run_would,
         help_fits_one_screen_and_version_says_one_line,
         help_names_every_option,
-    ]
+    ]);
+    all
 }
 
 fn the_exit_code_is_the_commands_own() -> Outcome {
