@@ -151,6 +151,8 @@ pub struct Chown {
     pub path: CString,
     /// What to make of entries that can't be changed.
     pub demand: Demand,
+    /// The option that was typed, which is what messages name: under `--if-root` each `--chown` may be left undone, too.
+    pub option: &'static str,
 }
 
 /// Whether a chore must succeed.
@@ -306,9 +308,11 @@ impl Args {
             }
         }
         let mut chown = Vec::new();
-        for (option, demand) in [("chown", Demand::Must), ("chown-if-possible", Demand::May)] {
-            for (place, typed) in placed(options, option) {
-                chown.push((place, Chown { path: path(option, typed)?, demand }));
+        for (name, option, demand) in
+            [("chown", "--chown", Demand::Must), ("chown-if-possible", "--chown-if-possible", Demand::May)]
+        {
+            for (place, typed) in placed(options, name) {
+                chown.push((place, Chown { path: path(name, typed)?, demand, option }));
             }
         }
         chown.sort_by_key(|(place, _)| *place);

@@ -65,6 +65,10 @@ const OPTIONS: [(&str, Takes); 42] = [
     ("version", Takes::Nothing),
 ];
 
+/// Those that have a letter.
+const HELP: (&str, char) = ("help", 'h');
+const VERSION: (&str, char) = ("version", 'V');
+
 /// Reads the options of a line, and tells how many of its words, at the end, are operands.
 // Apart, because a caller that it became part of would make room for all of clap on the stack of every run.
 #[inline(never)]
@@ -78,7 +82,7 @@ pub fn read(typed: &[&'static CStr]) -> Result<(Typed, usize), Error> {
     let matches = command(spelled)
         .try_get_matches_from(words.clone())
         .or_else(|_| command(|_| true).try_get_matches_from(words))
-        .map_err(|error| explain(&error))?;
+        .map_err(|error| explain(&error, typed))?;
     // Operands are the tail of the line, so their count tells where they begin.
     let count = matches.get_raw("operands").map_or(0, Iterator::count);
     Ok((matches, count))
@@ -101,13 +105,13 @@ fn command(wanted: impl Fn(&str) -> bool) -> Command {
         .disable_help_flag(true)
         .disable_version_flag(true)
         .args(options)
-        .mut_arg("help", |help| help.short('h'))
-        .mut_arg("version", |version| version.short('V'))
+        .mut_arg(HELP.0, |help| help.short(HELP.1))
+        .mut_arg(VERSION.0, |version| version.short(VERSION.1))
         .arg(operands)
 }
 
-/// clap's reasons, in our words.
-fn explain(error: &clap::Error) -> Error {
+/// clap's reasons, in our words. A message that names an option names the one that was typed, as it was typed.
+fn explain(error: &clap::Error, words: &[&CStr]) -> Error {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(", "),
@@ -115,8 +119,10 @@ fn explain(error: &clap::Error) -> Error {
     };
     let typed = context(ContextKind::InvalidArg);
     // clap writes `--umask <umask>`; the option alone is what was typed.
-    let option = typed.split([' ', '[', '=']).next().unwrap_or_default();
+    let option = as_typed(typed.split([' ', '[', '=']).next().unwrap_or_default(), words);
     match error.kind() {
+        // Of -V=1 clap says that there is no option -=.
+        ErrorKind::UnknownArgument if typed == "-=" => anyhow!("-{} takes no value", letter_before_equals(words)),
         ErrorKind::UnknownArgument => {
             let near = context(ContextKind::SuggestedArg);
             // clap takes what is less alike for a neighbour, too.
@@ -129,6 +135,20 @@ fn explain(error: &clap::Error) -> Error {
         ErrorKind::InvalidValue | ErrorKind::NoEquals => anyhow!("{option} needs a value"),
         kind => anyhow!("the command line can't be read: {kind}"),
     }
+}
+
+/// clap names an option by its long name.
+fn as_typed(option: &str, words: &[&CStr]) -> String {
+    let letter = [HELP, VERSION].into_iter().find(|(name, _)| option.strip_prefix("--") == Some(*name));
+    match letter {
+        Some((_, letter)) if !words.iter().any(|word| word.to_bytes().starts_with(option.as_bytes())) => format!("-{letter}"),
+        _ => option.to_owned(),
+    }
+}
+
+fn letter_before_equals(words: &[&CStr]) -> char {
+    let letters = words.iter().filter_map(|word| word.to_str().ok()?.strip_prefix('-')?.split_once('='));
+    letters.filter_map(|(letters, _)| letters.chars().next_back()).find(|&letter| letter != '-').unwrap_or('-')
 }
 
 // An error of try_get_* says that clap was not told of the option, because no word spells it.

@@ -33,7 +33,12 @@ impl Numbers {
         let behind = first + RawFd::try_from(args.listen.len() + args.files.open.len())?;
         let refuse_ours = |fd: RawFd, what: &str| {
             if (first..behind).contains(&fd) {
-                bail!("{what}: what --listen and --open hand on takes descriptors {first} to {}", behind - 1);
+                let options = match (args.listen.is_empty(), args.files.open.is_empty()) {
+                    (false, true) => "--listen hands",
+                    (true, false) => "--open hands",
+                    _ => "--listen and --open hand",
+                };
+                bail!("{what}: what {options} on takes descriptors {first} to {}", behind - 1);
             }
             Ok(())
         };

@@ -210,7 +210,7 @@ fn keep_fd_leaves_a_descriptor_open() -> Outcome {
     jail.run(&["--keep-fd", "8", "node", "true"])?.refused(125, "--keep-fd 8: descriptor 8 is not open");
     let jail = Jail::new()?.setup("exec 3</dev/zero");
     jail.run(&["--keep-fd", "3", "--listen", "@keep_fd_leaves_a_descriptor_open", "node", "true"])?
-        .refused(125, "--keep-fd 3: what --listen and --open hand on takes descriptors 3 to 3");
+        .refused(125, "--keep-fd 3: what --listen hands on takes descriptors 3 to 3");
     assert_eq!(jail.report(&["--keep-fd", "3", "node"])?.descriptors(), [0, 1, 2, 3]);
     Ok(())
 }

@@ -42,8 +42,7 @@ pub fn own(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
 
 /// Refuses, before anything has changed, a path that is missing or the system's.
 pub fn check(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
-    let option = option(wanted.demand);
-    system_paths::refuse_name(option, &wanted.path)?;
+    system_paths::refuse_name(wanted.option, &wanted.path)?;
     let missing = pathwalk::find(&wanted.path).is_err_and(|error| is_missing(&error));
     if missing && (wanted.demand == Demand::May || may_be_made(&wanted.path, plan)) {
         return Ok(());
@@ -53,19 +52,11 @@ pub fn check(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
 
 /// Where PATH leads, if that is what was meant, and not the system's.
 fn top_of(wanted: &Chown, plan: &Plan) -> Result<Found, Error> {
-    let option = option(wanted.demand);
-    let found = find(option, &wanted.path)?;
+    let found = find(wanted.option, &wanted.path)?;
     let is_right =
         system_paths::refuse_file(&found.file, &found.directory).and_then(|()| found.is_meant(Some(plan.identity.uid.get())));
-    is_right.with_context(|| format!("{option} {}", lossy(&wanted.path)))?;
+    is_right.with_context(|| format!("{} {}", wanted.option, lossy(&wanted.path)))?;
     Ok(found)
-}
-
-fn option(demand: Demand) -> &'static str {
-    match demand {
-        Demand::Must => "--chown",
-        Demand::May => "--chown-if-possible",
-    }
 }
 
 /// What is to become of a tree: the same for each thread that works at it.
@@ -109,7 +100,7 @@ impl Order<'_> {
 }
 
 fn own_tree(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
-    let path = lossy(&wanted.path);
+    let (option, path) = (wanted.option, lossy(&wanted.path));
     let top = top_of(wanted, plan)?;
     let facts = top.facts;
     let order = Order {
@@ -124,8 +115,8 @@ fn own_tree(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
         return Ok(());
     }
     if facts.is_directory() {
-        let open = tree::open(top.file.as_fd(), c".").map_err(|errno| call(format_args!("--chown {path}: open"), errno))?;
-        crew::walk(&order, Arc::new(Directory::top(open, facts))).with_context(|| format!("--chown {path}"))?;
+        let open = tree::open(top.file.as_fd(), c".").map_err(|errno| call(format_args!("{option} {path}: open"), errno))?;
+        crew::walk(&order, Arc::new(Directory::top(open, facts))).with_context(|| format!("{option} {path}"))?;
     } else {
         let mut counts = Counts::default();
         if let Err(error) = entry::own_found(&order, &top, &mut counts) {
@@ -133,7 +124,7 @@ fn own_tree(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
         }
         order.tally.add(&mut counts);
     }
-    order.tally.conclude(&path).map_err(with_hint)
+    order.tally.conclude(option, &path).map_err(with_hint)
 }
 
 fn with_hint(error: Error) -> Error {

@@ -113,7 +113,7 @@ impl Tally {
     }
 
     /// The end: a long run is summed up on stderr. An error where anything failed: how much, and what first.
-    pub fn conclude(self, path: &str) -> Result<(), Error> {
+    pub fn conclude(self, option: &str, path: &str) -> Result<(), Error> {
         let said = self.said.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (seen, changed) = (self.seen.into_inner(), self.changed.into_inner());
         let took = self.begun.elapsed();
@@ -121,11 +121,11 @@ impl Tally {
             let start = if said.on_terminal { "\r" } else { "" };
             let (path, seconds) = (Printable(path), took.as_secs());
             sys::write_stderr(&format!(
-                "{start}stepdown: --chown {path}: {seen} entries looked at, {changed} changed in {seconds} s\n"
+                "{start}stepdown: {option} {path}: {seen} entries looked at, {changed} changed in {seconds} s\n"
             ));
         }
         let Some(first) = said.first else { return Ok(()) };
-        Err(first.context(format!("--chown: {} of {seen} entries can't be changed, the first", said.failed)))
+        Err(first.context(format!("{option}: {} of {seen} entries can't be changed, the first", said.failed)))
     }
 
     fn said(&self) -> MutexGuard<'_, Said> {

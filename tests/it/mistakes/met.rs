@@ -156,15 +156,23 @@ fn a_descriptor_to_be_kept_is_open_and_free() -> Outcome {
             no(&["--keep-fd", "2147483647", "node", "true"], "--keep-fd 2147483647: descriptor 2147483647 is not open"),
             no(
                 &["--listen", "@a", "--keep-fd", "3", "node", "true"],
-                "--keep-fd 3: what --listen and --open hand on takes descriptors 3 to 3",
+                "--keep-fd 3: what --listen hands on takes descriptors 3 to 3",
             ),
             no(
                 &["--keep-fd", "4", "--listen", "@a", "--listen", "@b", "node", "true"],
+                "--keep-fd 4: what --listen hands on takes descriptors 3 to 4",
+            ),
+            no(
+                &["--open", "/etc/passwd", "--keep-fd", "3", "node", "true"],
+                "--keep-fd 3: what --open hands on takes descriptors 3 to 3",
+            ),
+            no(
+                &["--open", "/etc/passwd", "--listen", "@b", "--keep-fd", "4", "node", "true"],
                 "--keep-fd 4: what --listen and --open hand on takes descriptors 3 to 4",
             ),
             no(
                 &["--listen", "@a", "node", "cat", "/dev/fd/3"],
-                "an argument names /dev/fd/3, which is open: what --listen and --open hand on takes descriptors 3 to 3",
+                "an argument names /dev/fd/3, which is open: what --listen hands on takes descriptors 3 to 3",
             ),
         ],
     )

@@ -142,6 +142,8 @@ fn what_takes_no_value_is_given_none() -> Outcome {
         no(&["--clear-env=1", "1:1", "true"], "--clear-env takes no value"),
         no(&["--help=umask"], "--help takes no value"),
         no(&["--version=1"], "--version takes no value"),
+        no(&["-V=1"], "-V takes no value"),
+        no(&["--if-root", "-h=umask", "1:1", "true"], "-h takes no value"),
     ])
 }
 
@@ -156,7 +158,9 @@ fn what_can_be_said_once_is_not_said_twice() -> Outcome {
         no(&["--allow-new-privs", "--allow-new-privs", "1:1", "true"], "--allow-new-privs is given twice"),
         no(&["--clear-env", "--clear-env", "1:1", "true"], "--clear-env is given twice"),
         no(&["--help", "--help"], "--help is given twice"),
-        no(&["-V", "-V"], "--version is given twice"),
+        no(&["-V", "-V"], "-V is given twice"),
+        no(&["-hh"], "-h is given twice"),
+        no(&["-h", "--help"], "--help is given twice"),
     ])
 }
 

@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
         chown_changes_a_link_itself_and_never_follows_it,
         chown_follows_a_link_in_path_only_where_root_owns_it,
         chown_if_possible_says_so_in_one_warning_and_goes_on,
+        a_chown_that_fails_names_the_option_that_was_typed,
         chown_policy_on_root_mismatch_skips_a_tree_whose_top_is_right,
         chown_of_one_file_works_as_well,
         a_second_start_without_cap_dac_read_search_says_what_is_missing_for_closed_directories,
@@ -60,7 +61,10 @@ fn chown_if_possible_says_so_in_one_warning_and_goes_on() -> Outcome {
     let jail = Jail::new()?.setup(READ_ONLY);
     let ran = jail.run(&["--chown-if-possible", &jail.at("d"), "node", "id", "-u"])?;
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "1000\n"));
-    assert!(ran.stderr.starts_with("stepdown: warning: --chown") && ran.stderr.lines().count() == 1, "{ran:?}");
+    assert!(
+        ran.stderr.starts_with("stepdown: warning: --chown-if-possible: 1 of 3 entries") && ran.stderr.lines().count() == 1,
+        "{ran:?}"
+    );
     let ran = jail.run(&["--chown-if-possible", &jail.at("none"), "node", "id", "-u"])?;
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "1000\n"));
     assert!(ran.stderr.starts_with("stepdown: warning: --chown-if-possible") && ran.stderr.contains("ENOENT"), "{ran:?}");
@@ -73,6 +77,36 @@ fn chown_if_possible_says_so_in_one_warning_and_goes_on() -> Outcome {
         0,
         "who may not switch may not change owners"
     );
+    Ok(())
+}
+
+/// Whatever fails, and whoever asked for a warning: in a walk, before it, at a file, at a name, at a name of the system's.
+fn a_chown_that_fails_names_the_option_that_was_typed() -> Outcome {
+    let furnish = |jail: Jail| {
+        jail.setup(READ_ONLY)
+            .setup("mkdir -p $W/closed; chmod 700 $W/closed; chown 5:5 $W/closed; echo >$W/mine; touch $W/two; chown 6:6 $W/two")
+            .setup("mkdir -p $W/theirs; ln -sfn $W $W/theirs/link; chown -h 5:5 $W/theirs $W/theirs/link")
+    };
+    let few = ["setpriv", "--bounding-set=-all,+setuid,+setgid", "--inh-caps=-all"];
+    let cannot = ["setpriv", "--reuid=5", "--regid=5", "--clear-groups"];
+    for option in ["--chown", "--chown-if-possible"] {
+        let jails = [
+            (furnish(Jail::new()?), &[][..]),
+            (furnish(Jail::new()?).through(&few), &[]),
+            (furnish(Jail::new()?).through(&cannot), &["--if-root"]),
+        ];
+        for (jail, front) in jails {
+            let paths = ["d", "d/e/f", "closed", "two", "mine/below", "none", "theirs/link/d"].map(|name| jail.at(name));
+            for path in paths.iter().map(String::as_str).chain(["/etc", "/proc/self"]) {
+                let ran = jail.run(&[front, &[option, path, "node", "true"]].concat())?;
+                let said = ran.stderr.replace("--chown-if-possible goes on with a warning", "");
+                let other = if option == "--chown" { "--chown-if-possible" } else { "--chown " };
+                let named = said.is_empty() || [" ", ":"].iter().any(|end| said.contains(&format!("{option}{end}")));
+                assert!(named && !said.contains(other) && !said.contains(&other.replace(' ', ":")), "{option} {path}: {ran:?}");
+                assert!(!said.is_empty() || ran.code == 0, "{option} {path}: {ran:?}");
+            }
+        }
+    }
     Ok(())
 }
 
@@ -113,7 +147,10 @@ fn a_second_start_without_cap_dac_read_search_says_what_is_missing_for_closed_di
         assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "served\n", ""), "{options:?}: {ran:?}");
     }
     let ran = jail.run(&["--chown-if-possible", &tree, "node", "echo", "served"])?;
-    assert!(ran.code == 0 && ran.stdout == "served\n" && ran.stderr.starts_with("stepdown: warning: --chown: 2 of 3"), "{ran:?}");
+    assert!(
+        ran.code == 0 && ran.stdout == "served\n" && ran.stderr.starts_with("stepdown: warning: --chown-if-possible: 2 of 3"),
+        "{ran:?}"
+    );
     Ok(())
 }
 
