@@ -3,9 +3,10 @@
 pub mod numbers;
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use anyhow::{Error, bail};
+use caps::Capability;
 use nix::errno::Errno;
 
 use crate::acquire::Handed;
@@ -23,8 +24,8 @@ pub enum Nature {
     Other,
 }
 
-/// Which of 0, 1, 2 the command should own: pipes, and terminals that nobody above shares. Opens /dev/null
-/// where one is closed.
+/// Which of 0, 1, 2 the command should own: pipes, and the terminal that is ours alone. Opens /dev/null where one is
+/// closed.
 pub fn own_streams() -> Result<Vec<RawFd>, Error> {
     let mut own = Vec::new();
     for fd in 0..=2 {
@@ -39,7 +40,7 @@ pub fn own_streams() -> Result<Vec<RawFd>, Error> {
         };
         let ours = match facts.st_mode & libc::S_IFMT {
             libc::S_IFIFO => sys::is_anonymous_pipe(fd),
-            libc::S_IFCHR => facts.st_rdev != DEV_NULL && sys::is_terminal(fd) && nobody_above(),
+            libc::S_IFCHR => is_pseudo_terminal(facts.st_rdev) && is_ours_alone(fd),
             _ => false,
         };
         if ours {
@@ -49,36 +50,50 @@ pub fn own_streams() -> Result<Vec<RawFd>, Error> {
     Ok(own)
 }
 
-/// What stdin is under a service manager: no terminal, so none is asked whether it is.
-const DEV_NULL: libc::dev_t = libc::makedev(1, 3);
+/// A pseudo-terminal itself, by the numbers that the kernel keeps for them. By /dev/tty as well a terminal is reached, but
+/// who owns that file owns the name of every terminal; and a real console is the machine's.
+fn is_pseudo_terminal(device: libc::dev_t) -> bool {
+    (136..=143).contains(&libc::major(device))
+}
 
-/// Whether no process above can share the terminal: as PID 1, or entered from outside the PID namespace
-/// (docker exec), which reads as parent 0. A root shell's terminal is never given away.
-fn nobody_above() -> bool {
+/// Whether a terminal is ours alone, as a container engine makes one for what it starts (`docker run -it`, `docker exec
+/// -it`). Only then does it become the target's: whoever owns a terminal can open it, and read what is typed there for
+/// somebody else. All of this has to be true, and what can't be told is not:
+///
+/// - Our parent is outside of the PID namespace, or we are the first process of all: nobody above us in here is root's
+///   shell. That alone says little: so it is under `nsenter` and `unshare --pid` in a root shell, too.
+/// - We lead our session. In a shell's session, which may lie outside of the PID namespace, we don't.
+/// - The terminal is that session's. Only one session has a terminal at a time.
+/// - Nobody can have taken it from another session, as `setsid --ctty` in a root shell does, which reads it ever after. That
+///   takes CAP_SYS_ADMIN (ioctl_tty(2), TIOCSCTTY). With it, as under `docker run --privileged`, nothing tells whether the
+///   terminal was another's before.
+fn is_ours_alone(terminal: RawFd) -> bool {
     sys::getppid() == 0
+        && sys::leads_session()
+        && sys::session_of(terminal).is_ok_and(|session| sys::getpid() == Ok(session))
+        && sys::capget().is_ok_and(|sets| !sets.permitted.has(Capability::CAP_SYS_ADMIN))
 }
 
 /// The controlling terminal, through which a process can type into what others of its session read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
-    /// There is none, or no process above has it.
+    /// There is none, or it is ours alone.
     Own,
-    /// Others of the session have it, a root shell perhaps.
+    /// Others may have it, a root shell perhaps.
     Shared,
 }
 
-/// Whether a process above shares the terminal. Only a session has one, so who leads the session shares it with nobody
-/// above, unless it was taken from another session (`setsid --ctty` in a root shell): the shell reads it still.
+/// Whether others may have the controlling terminal, too: by the same rule by which it becomes the target's.
 pub fn terminal() -> Terminal {
-    let there = match sys::open_terminal() {
-        Ok(_) => true,
-        Err(Errno::ENXIO) => false,
+    let ours = match sys::open_terminal() {
+        Ok(opened) => is_ours_alone(opened.as_raw_fd()),
+        Err(Errno::ENXIO) => true,
         // Without /dev it can be had by 0, 1 or 2 alone.
-        Err(Errno::ENOENT) => (0..=2).any(|fd| sys::foreground(fd).is_ok()),
+        Err(Errno::ENOENT) => (0..=2).find(|&fd| sys::session_of(fd).is_ok()).is_none_or(is_ours_alone),
         // What can't be told is not taken for harmless.
-        Err(_) => true,
+        Err(_) => false,
     };
-    if there && !(nobody_above() && sys::leads_session()) { Terminal::Shared } else { Terminal::Own }
+    if ours { Terminal::Own } else { Terminal::Shared }
 }
 
 /// The open descriptors that arguments name as `/dev/fd/N` or `/proc/self/fd/N`, as a shell's process

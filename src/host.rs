@@ -38,7 +38,7 @@ pub struct Host {
     pub no_new_privs: Option<bool>,
     /// uid and gid of the path in `@PATH`.
     pub owner: Option<(u32, u32)>,
-    /// Which of 0, 1, 2 are pipes of pipe(2), or terminals that nobody above shares.
+    /// Which of 0, 1, 2 are pipes of pipe(2), or a terminal that is ours alone.
     pub own_streams: Vec<RawFd>,
     /// Those descriptors named in arguments that are open, and whether each is a pipe.
     pub named: Vec<(RawFd, descriptors::Nature)>,

@@ -1,6 +1,7 @@
 //! Limits, priority, sessions, and the signal of a parent's death.
 
 use std::ffi::{c_int, c_long};
+use std::os::fd::RawFd;
 
 use nix::errno::Errno;
 
@@ -42,11 +43,21 @@ pub fn new_session() -> Result<()> {
     if leads_session() { Ok(()) } else { Err(Errno::EPERM) }
 }
 
-/// Whether this process leads its session, so that no other one has its terminal.
+/// Whether this process leads its session. A refusal is no number that both could have.
 #[must_use]
 pub fn leads_session() -> bool {
-    // SAFETY: numbers.
-    unsafe { libc::getsid(0) == libc::getpid() }
+    // SAFETY: a number.
+    let session = unsafe { libc::getsid(0) };
+    super::getpid() == Ok(session)
+}
+
+/// The session that has this terminal (TIOCGSID): only that of our own is told, and only by its number in our PID namespace;
+/// ENOTTY for all others.
+pub fn session_of(terminal: RawFd) -> Result<i32> {
+    let mut session: libc::pid_t = -1;
+    // SAFETY: a pid_t to fill in.
+    Errno::result(unsafe { libc::ioctl(terminal, libc::TIOCGSID as _, &raw mut session) })?;
+    Ok(session)
 }
 
 /// getppid(2): 0 where the parent is outside of the PID namespace.

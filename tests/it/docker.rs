@@ -257,13 +257,24 @@ fn a_closed_directory_takes_dac_read_search_as_well() -> Outcome {
 /// A shell that writes to its streams by name, as log configurations do.
 const BY_NAME: &str = "echo out >/dev/stdout && echo err >/dev/stderr";
 
+/// A process of the same user that has nothing to do with the terminal.
+const UNRELATED: &str = "setsid -w sh -c \"echo opened >$(tty)\"";
+
 fn its_pipes_and_its_terminal_belong_to_node() -> Outcome {
     let engine = Engine::running()?;
     let piped = engine.run(&[], &["sh", "-c", BY_NAME])?;
     assert_eq!((piped.code, &*piped.stdout, &*piped.stderr), (0, "out\n", "err\n"));
-    let script = format!("{BY_NAME} && echo tty >/dev/tty && stat -c %u:%a $(tty)");
+    let script = format!("{BY_NAME} && echo tty >/dev/tty && stat -c %u:%a $(tty) && {UNRELATED}");
     let terminal = engine.on_a_terminal(&engine.run_line(&["-it".into()], &["sh", "-c", &script]))?;
-    assert_eq!((terminal.code, terminal.stdout.contains("out\r\nerr\r\ntty\r\n1000:620\r\n")), (0, true), "{terminal:?}");
+    assert_eq!(
+        (terminal.code, terminal.stdout.contains("out\r\nerr\r\ntty\r\n1000:620\r\nopened\r\n")),
+        (0, true),
+        "{terminal:?}"
+    );
+    // With it anybody's terminal can be taken, and nothing tells whether this one was.
+    let administrator = engine.run_line(&["-it".into(), "--cap-add=SYS_ADMIN".into()], &["sh", "-c", "stat -c %u:%a $(tty)"]);
+    let terminal = engine.on_a_terminal(&administrator)?;
+    assert_eq!((terminal.code, terminal.stdout.contains("0:620\r\n")), (0, true), "{terminal:?}");
     Ok(())
 }
 
@@ -271,10 +282,14 @@ fn the_terminal_of_docker_exec_belongs_to_node() -> Outcome {
     let engine = Engine::running()?;
     let container = engine.start(&[])?;
     container.answer()?;
-    let script = format!("{BY_NAME} && stat -c %u $(tty)");
+    let script = format!("{BY_NAME} && stat -c %u $(tty) && {UNRELATED}");
     let line = ["exec", "-it", container.name(), "stepdown", "node", "sh", "-c", &script].map(str::to_owned);
     let ran = engine.on_a_terminal(&line)?;
-    assert_eq!((ran.code, ran.stdout.contains("out\r\nerr\r\n1000\r\n")), (0, true), "{ran:?}");
+    assert_eq!((ran.code, ran.stdout.contains("out\r\nerr\r\n1000\r\nopened\r\n")), (0, true), "{ran:?}");
+    // Root's shell in there stays root's.
+    let below = ["exec", "-it", container.name(), "sh", "-c", "stepdown node stat -c %u $(tty); exit"].map(str::to_owned);
+    let ran = engine.on_a_terminal(&below)?;
+    assert_eq!((ran.code, ran.stdout.contains("0\r\n") && !ran.stdout.contains("1000")), (0, true), "{ran:?}");
     Ok(())
 }
 

@@ -23,6 +23,7 @@ mod secrets;
 mod sockets;
 mod systemd;
 mod telling;
+mod terminals;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -40,6 +41,7 @@ fn main() {
         ("sockets", sockets::cases()),
         ("secrets", secrets::cases()),
         ("command", command::cases()),
+        ("terminals", terminals::cases()),
         ("telling", telling::cases()),
         ("mistakes", mistakes::cases()),
         ("confine", confine::cases()),

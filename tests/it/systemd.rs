@@ -35,6 +35,7 @@ pub fn cases() -> Vec<Case> {
         journalds_stream_is_the_commands_stderr,
         node_reads_a_secret_with_the_capabilities_of_the_examples,
         systemd_run_gives_the_command_its_pipes,
+        a_terminal_of_systemds_stays_roots,
         the_examples_pass_systemd_analyze_verify,
         the_example_with_a_socket_unit_answers_on_port_80,
         the_example_that_listens_itself_answers_on_port_80,
@@ -259,6 +260,13 @@ fn systemd_run_gives_the_command_its_pipes() -> Outcome {
     report.is_exactly(1000, 1000, &NODES);
     let stdout = report.descriptor(1).map(ToString::to_string).unwrap_or_default();
     assert!(stdout.contains("\"pipe\"") && stdout.contains("\"can_be_opened_again\":true"), "{stdout}");
+    Ok(())
+}
+
+/// systemd-run --pty and machinectl shell make a terminal for a unit; systemd is above it, in the same PID namespace.
+fn a_terminal_of_systemds_stays_roots() -> Outcome {
+    let said = boot()?.text("pty.out")?;
+    assert!(said.contains("owner=0:6"), "{said}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ mod kernels;
 mod limits;
 mod peers;
 mod ports;
-mod profiles;
+pub mod profiles;
 mod scope;
 mod service;
 mod telling;

@@ -54,7 +54,7 @@ fn under_docker(options: &[String]) -> Result<String, Stop> {
 }
 
 /// Where podman is told to keep to itself: runc, since crun does not run on every machine that has runc.
-const CONTAINERS_CONF: &str = "
+pub const CONTAINERS_CONF: &str = "
 [containers]
 default_ulimits = ['nofile=1024:1024', 'nproc=1024:1024']
 log_driver = 'k8s-file'
@@ -87,13 +87,19 @@ fn under_podman(profile: &Path) -> Result<String, Stop> {
     command.args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-ec", &script, "sh"]);
     command.arg(profile).arg(at("root")).env("CONTAINERS_CONF", at("containers.conf"));
     let ran = Ran::of(command.env("CONTAINERS_STORAGE_CONF", at("storage.conf")).stdin(Stdio::null()).output()?);
-    for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
-        // It is not in each of them.
-        let _ = fs::remove_dir(hierarchy.path().join(&cgroup));
-    }
-    let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&cgroup));
+    remove_cgroup(&cgroup)?;
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
     Ok(ran.stdout)
+}
+
+/// What podman leaves empty.
+pub fn remove_cgroup(cgroup: &str) -> Outcome {
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
+        // It is not in each of them.
+        let _ = fs::remove_dir(hierarchy.path().join(cgroup));
+    }
+    let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(cgroup));
+    Ok(())
 }
 
 fn security(profile: &Path) -> String {

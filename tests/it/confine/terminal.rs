@@ -12,6 +12,7 @@ pub fn cases() -> Vec<Case> {
         gosu_lets_it,
         job_control_works_there,
         where_nobody_above_shares_it_there_is_no_filter,
+        one_that_was_taken_from_a_root_shell_is_shared,
         without_a_terminal_there_is_no_filter,
         allow_new_privs_says_that_the_terminal_is_open,
         a_session_of_its_own_has_no_terminal,
@@ -143,9 +144,16 @@ fn a_session_of_its_own_has_no_terminal() -> Outcome {
 }
 
 fn where_nobody_above_shares_it_there_is_no_filter() -> Outcome {
+    let ran = crate::terminals::under_an_engine("$S 1000:1000 grep Seccomp: /proc/self/status")?;
+    assert_eq!(ran.stdout.trim(), "Seccomp:\t0", "{ran:?}");
+    Ok(())
+}
+
+/// As PID 1, and leading the session: the shell whose terminal it was reads it still.
+fn one_that_was_taken_from_a_root_shell_is_shared() -> Outcome {
     let jail = Jail::new()?.through(&["setsid", "--ctty"]);
-    let ran = crate::command::on_a_terminal(&jail.command(&["node", "grep", "Seccomp:", "/proc/self/status"]))?;
-    assert_eq!(ran.trim(), "Seccomp:\t0");
+    let said = crate::command::on_a_terminal(&jail.command(&["1000:1000", "grep", "Seccomp:", "/proc/self/status"]))?;
+    assert_eq!(said.trim(), "Seccomp:\t2");
     Ok(())
 }
 

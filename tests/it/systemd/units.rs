@@ -104,6 +104,8 @@ systemctl start $ONESHOTS
 results $ONESHOTS >/out/results
 ask 8085 >/out/inetd.out
 systemd-run --quiet --wait --pipe stepdown node -- report </dev/null 2>/out/run.err | cat >/out/run.out
+# As `machinectl shell` does: a unit on a terminal that is made for it.
+script -qec "systemd-run --quiet --wait --pty stepdown node -- stat -Lc owner=%u:%a /dev/fd/0" /out/pty.out
 
 systemctl start ready.service
 systemctl show --property=ActiveState,StatusText,MainPID ready.service >/out/ready.state
