@@ -50,9 +50,9 @@ pub fn exec(_proved: Dropped, plan: &Plan, mut acquired: Acquired) -> Failure {
 /// Files and ports are confined, all is closed that is not the command's, and then calls are confined: the last may
 /// forbid what the others need.
 fn make_ready(plan: &Plan, acquired: &mut Acquired) -> Result<(), Failure> {
-    acquired.confinement.restrict().at(Stage::Confinement)?;
+    acquired.confinement.restrict(plan).at(Stage::Confinement)?;
     descriptors::hand_on(plan, std::mem::take(&mut acquired.handed)).at(Stage::Drop)?;
-    acquired.confinement.filter(&plan.confinement).at(Stage::Confinement)
+    acquired.confinement.filter().at(Stage::Confinement)
 }
 
 /// Says that the command does not exist anywhere, as far as root can see, or that nobody could run it.

@@ -82,6 +82,24 @@ pub fn own_numbers_only() -> [sock_filter; 6] {
     ]
 }
 
+/// How many instructions a mark takes.
+pub const MARK: usize = 7;
+
+/// Answers seccomp(2) with this operation, which no kernel has, in words that no kernel has for it (ENOANO). Stands in
+/// front of a program, and shows whether that one is in force.
+#[must_use]
+pub const fn mark(operation: u32) -> [sock_filter; MARK] {
+    [
+        load(ARCHITECTURE),
+        unless_equal(NATIVE, 5),
+        load(NUMBER),
+        unless_equal(libc::SYS_seccomp as u32, 3),
+        load(low_half(0)),
+        unless_equal(operation, 1),
+        refuse(libc::ENOANO),
+    ]
+}
+
 const fn statement(operation: u32, k: u32) -> sock_filter {
     sock_filter { code: code(operation), jt: 0, jf: 0, k }
 }

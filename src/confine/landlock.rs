@@ -10,8 +10,9 @@ use ::landlock::{
 use anyhow::{Context, Error, bail};
 use nix::errno::Errno;
 
-use super::trial;
+use super::trial::Attempts;
 use crate::acquire;
+use crate::capabilities::CapSet;
 use crate::cli::{Confinement, Effort, PathAccess, PathRule, Ports, Scope};
 use crate::failure::{call, hinted};
 use crate::pathwalk;
@@ -255,12 +256,13 @@ impl Ruleset {
     }
 
     /// Puts them in force for this process and all that it starts, for good; and tries them.
-    pub fn restrict(self) -> Result<(), Error> {
+    pub fn restrict(self, kept: CapSet) -> Result<(), Error> {
+        let attempts = Attempts::before(&self.rules, self.root, kept);
         let status = self.created.restrict_self().map_err(explain)?;
         if status.ruleset != RulesetStatus::FullyEnforced {
             bail!("landlock_restrict_self: not all rules are in force");
         }
-        trial::rules(&self.rules, self.root)
+        attempts.after()
     }
 }
 

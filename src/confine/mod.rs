@@ -232,24 +232,24 @@ fn compile(plan: &Plan) -> Result<Vec<Program>, Error> {
 
 impl Prepared {
     /// Puts the rules of files and ports in force, for good.
-    pub fn restrict(&mut self) -> Result<(), Error> {
+    pub fn restrict(&mut self, plan: &Plan) -> Result<(), Error> {
         match self.ruleset.take() {
             None => Ok(()),
-            Some(ruleset) => ruleset.restrict(),
+            Some(ruleset) => ruleset.restrict(plan.keep),
         }
     }
 
-    /// Loads the filters: the last thing before the command, since what they forbid they forbid us as well. Guards come
-    /// first: a profile may kill who makes the calls that they are tried by.
-    pub fn filter(&self, confinement: &Confinement) -> Result<(), Error> {
-        load(&self.guards)?;
-        confinement.guards.iter().try_for_each(|guard| trial::guard(*guard))?;
-        load(&self.filter)?;
-        if confinement.filter == Some(Filter::Service) { trial::guard(Guard::Terminal) } else { Ok(()) }
+    /// Loads the filters: the last thing before the command, since what they forbid they forbid us as well. The guards
+    /// come first: after a profile, which may kill who makes any other call, nothing more can be loaded.
+    pub fn filter(&self) -> Result<(), Error> {
+        let mut next = trial::FIRST_OPERATION;
+        for program in self.guards.iter().chain(&self.filter) {
+            let operation = trial::unanswered(next)?;
+            next = operation + 1;
+            let marked = [&bpf::mark(operation)[..], program].concat();
+            sys::load_filter(&marked).map_err(|errno| call("seccomp(SECCOMP_SET_MODE_FILTER)", errno))?;
+            trial::filter(operation)?;
+        }
+        Ok(())
     }
-}
-
-fn load(programs: &[Program]) -> Result<(), Error> {
-    let load = |program: &Program| sys::load_filter(program).map_err(|errno| call("seccomp(SECCOMP_SET_MODE_FILTER)", errno));
-    programs.iter().try_for_each(load)
 }

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use libc::{c_int, c_long};
+use libc::c_int;
 use nix::errno::Errno;
 
 use super::Result;
@@ -87,18 +87,31 @@ pub fn try_port(port: Port) -> Result<()> {
     }
 }
 
-/// Types a character into what is no terminal: EBADF, unless a filter knows the request.
-pub fn try_typing() -> Result<()> {
-    // SAFETY: a character to read, if there were a terminal.
-    Errno::result(unsafe { libc::syscall(libc::SYS_ioctl, c_long::from(-1), libc::TIOCSTI as c_long, c"x".as_ptr()) }).map(drop)
+/// mknod(2) of a block device, 0:0, by an absolute path. Without CAP_MKNOD no kernel makes one: EPERM, in a directory that
+/// this process may write to.
+pub fn try_block_device(path: &CStr) -> Result<()> {
+    make_block_device(libc::AT_FDCWD, path)
 }
 
-/// Opens a socket of MPTCP.
-pub fn try_mptcp() -> Result<()> {
-    // SAFETY: numbers; a descriptor that is returned is ours alone.
+/// The same in a directory that isn't there: EBADF, unless a filter answers in the kernel's place.
+pub fn try_block_device_nowhere() -> Result<()> {
+    make_block_device(-1, c"nowhere")
+}
+
+fn make_block_device(directory: c_int, path: &CStr) -> Result<()> {
+    // SAFETY: numbers and a C string.
+    Errno::result(unsafe { libc::mknodat(directory, path.as_ptr(), libc::S_IFBLK, 0) }).map(drop)
+}
+
+/// Eight bytes that nobody else can guess: the kernel lays them down for every process anew (getauxval(3), AT_RANDOM).
+#[must_use]
+pub fn unguessable() -> u64 {
+    // SAFETY: takes a number; where it isn't 0 it is the address of 16 bytes that stay there. The first eight are left to
+    // the C library.
     unsafe {
-        let fd = Errno::result(libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_MPTCP))?;
-        drop(OwnedFd::from_raw_fd(fd));
+        match libc::getauxval(libc::AT_RANDOM) {
+            0 => 0,
+            place => (place as *const [u8; 16]).cast::<u64>().add(1).read_unaligned(),
+        }
     }
-    Ok(())
 }

@@ -26,3 +26,9 @@ pub fn has_seccomp_filters() -> Result<()> {
         Ok(_) => Err(Errno::ENOSYS),
     }
 }
+
+/// seccomp(2) with an operation that no kernel has: EINVAL, unless a filter answers in the kernel's place.
+pub fn try_no_operation(operation: u32) -> Result<()> {
+    // SAFETY: numbers and a null pointer.
+    Errno::result(unsafe { libc::syscall(libc::SYS_seccomp, operation, 0, std::ptr::null::<u8>()) }).map(drop)
+}

@@ -15,7 +15,7 @@ use anyhow::{Error, anyhow, bail};
 use nix::errno::Errno;
 
 use super::json::{Json, Object};
-use super::program::{self, LONGEST};
+use super::program::{self, BPF_MAXINSNS, LONGEST};
 use super::{Action, Answer, Comparison, Condition, Facts, Policy, Rule, calls};
 use crate::confine::bpf::Program;
 use crate::failure::{ALIKE, likeness};
@@ -167,7 +167,7 @@ impl Reader<'_> {
         // Each takes two instructions at least.
         self.rules += 1;
         if self.rules > LONGEST / 2 {
-            bail!("too many rules: the kernel takes no filter of more than {LONGEST} instructions");
+            bail!("too many rules: the kernel takes no filter of more than {BPF_MAXINSNS} instructions");
         }
         // What is compared under an empty mask is always equal.
         let asked = conditions.iter().filter(|asked| asked.comparison != Comparison::Masked(0)).copied();

@@ -8,13 +8,15 @@ use anyhow::{Error, bail};
 use libc::sock_filter;
 
 use super::{Action, Answer, Comparison, Condition, Policy, Rule};
-use crate::confine::bpf::{ARCHITECTURE, NATIVE, NUMBER, Program, X32, low_half};
+use crate::confine::bpf::{ARCHITECTURE, MARK, NATIVE, NUMBER, Program, X32, low_half};
 
 /// x32 has calls of its own here. Until Linux 5.4 they could be made without its bit: execve is 520, ptrace 521.
 const X32_WITHOUT_BIT: std::ops::Range<u32> = 512..548;
 
-/// The most instructions in a program: BPF_MAXINSNS.
-pub(super) const LONGEST: usize = 4096;
+/// The most instructions in a program: BPF_MAXINSNS, less what a mark takes.
+pub(super) const LONGEST: usize = BPF_MAXINSNS - MARK;
+
+pub(super) const BPF_MAXINSNS: usize = 4096;
 
 /// A conditional jump skips 255 instructions at most; one more may come between.
 const REACH: usize = 254;
@@ -185,7 +187,7 @@ impl Reversed {
 
     fn check_length(&self) -> Result<(), Error> {
         if self.0.len() > LONGEST {
-            bail!("too many rules: the kernel takes no filter of more than {LONGEST} instructions");
+            bail!("too many rules: the kernel takes no filter of more than {BPF_MAXINSNS} instructions");
         }
         Ok(())
     }

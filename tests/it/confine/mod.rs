@@ -2,6 +2,7 @@
 
 mod files;
 mod kernels;
+mod lies;
 mod limits;
 mod peers;
 mod ports;
@@ -22,6 +23,7 @@ pub fn cases() -> Vec<Case> {
         terminal::cases(),
         limits::cases(),
         kernels::cases(),
+        lies::cases(),
         peers::cases(),
         telling::cases(),
         profiles::cases(),
