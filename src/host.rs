@@ -12,6 +12,7 @@ use crate::address::Listen;
 use crate::capabilities::CapSet;
 use crate::cli::{Args, NewPrivileges};
 use crate::failure::call;
+use crate::signal::Signal;
 use crate::sys::{self, CapabilitySets, Triple};
 use crate::userspec::UserSpec;
 use crate::{confine, descriptors, pathwalk};
@@ -50,7 +51,9 @@ pub struct Host {
     pub terminal: descriptors::Terminal,
     /// What can be confined here.
     pub kernel: confine::Kernel,
-    /// Own parent's process id, where `--pdeathsig` makes it matter.
+    /// The parent-death signal as it was found; not asked for where `--pdeathsig` replaces it.
+    pub parent_death: Option<Signal>,
+    /// Own parent's process id, where a signal comes when it ends.
     pub parent: Option<i32>,
     /// Sockets received from a service manager.
     pub inherited: Inherited,
@@ -68,6 +71,9 @@ impl Host {
         let terminal = descriptors::terminal();
         let named = descriptors::named_in(&args.command);
         let kept_open = args.keep_fds.iter().copied().filter(|&fd| sys::is_open(fd)).collect();
+        let parent_death = parent_death_where_it_matters(args)?;
+        // 0: it is outside of the PID namespace, and can't be told from another one.
+        let parent = args.limits.pdeathsig.or(parent_death).map(|_| sys::getppid()).filter(|&parent| parent != 0);
         let pid = sys::getpid().map_err(|errno| call("getpid", errno))?;
         let inherited = activation::inherited(&environment, &Process { pid, pidfd_id: sys::own_pidfd_id, is_open: sys::is_open });
         Ok(Self {
@@ -87,8 +93,8 @@ impl Host {
             descriptor_limit: descriptor_limit_where_it_matters(args)?,
             terminal,
             kernel: confine::Kernel::read(args, terminal)?,
-            // 0: it is outside of the PID namespace, and can't be told from another one.
-            parent: args.limits.pdeathsig.map(|_| sys::getppid()).filter(|&parent| parent != 0),
+            parent_death,
+            parent,
             inherited,
             pid,
         })
@@ -121,6 +127,13 @@ fn no_new_privs_where_it_matters(args: &Args) -> Result<Option<bool>, Error> {
         NewPrivileges::Forbidden => Ok(None),
         NewPrivileges::AsFound => sys::no_new_privs().map(Some).map_err(|errno| call("prctl(PR_GET_NO_NEW_PRIVS)", errno)),
     }
+}
+
+fn parent_death_where_it_matters(args: &Args) -> Result<Option<Signal>, Error> {
+    if args.limits.pdeathsig.is_some() {
+        return Ok(None);
+    }
+    sys::parent_death_signal().map_err(|errno| call("prctl(PR_GET_PDEATHSIG)", errno))
 }
 
 fn descriptor_limit_where_it_matters(args: &Args) -> Result<Option<u64>, Error> {

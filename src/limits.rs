@@ -1,7 +1,7 @@
 //! Limits of the command's process: resources, priority, the killer's score; its session; what it gets when its parent ends.
 //!
 //! The first three may need a capability, so they are set while root; a change of user clears the last
-//! (PR_SET_PDEATHSIG(2const)), so it is set when there is none to come.
+//! (PR_SET_PDEATHSIG(2const)), so it is set when there is none to come, and set again where it was set already.
 
 use std::io::Write;
 
@@ -111,16 +111,25 @@ pub fn leave_session(plan: &Plan) -> Result<(), Error> {
     })
 }
 
-/// Has the kernel send the signal when the parent ends; a parent that has ended already is an error.
+/// Has the kernel send the signal when the parent ends: the one of `--pdeathsig`, or the one that was set already. The kernel
+/// clears it when ids change, lest a program that gains rights be signalled by who has none; here rights are given up, and
+/// whoever set it relies on it.
 pub fn heed_parent(plan: &Plan, parent: Option<i32>) -> Result<(), Error> {
-    let Some(signal) = plan.limits.pdeathsig else { return Ok(()) };
+    let (signal, what) = match (plan.limits.pdeathsig, plan.parent_death) {
+        (Some(signal), _) => (signal, format!("--pdeathsig {signal}")),
+        (None, Some(signal)) => (signal, format!("the parent-death signal {signal}, which was set")),
+        (None, None) => return Ok(()),
+    };
     sys::set_parent_death_signal(signal)
-        .map_err(|errno| call(format_args!("prctl(PR_SET_PDEATHSIG, {})", signal.number()), errno))?;
-    if sys::parent_death_signal() != Ok(signal.number()) {
-        bail!("--pdeathsig {signal}: the kernel does not hold it");
+        .map_err(|errno| call(format_args!("{what}: prctl(PR_SET_PDEATHSIG, {})", signal.number()), errno))?;
+    if sys::parent_death_signal() != Ok(Some(signal)) {
+        bail!("{what}: the kernel does not hold it");
     }
-    if parent.is_some_and(|parent| sys::getppid() != parent) {
-        bail!("--pdeathsig {signal}: the parent process has ended already");
+    let has_ended = parent.is_some_and(|parent| sys::getppid() != parent);
+    match (has_ended, plan.limits.pdeathsig) {
+        (false, _) => Ok(()),
+        (true, Some(_)) => bail!("{what}: the parent process has ended already"),
+        // While none was set. Whether it ends this process, waits, or is ignored is as if it had come from the kernel.
+        (true, None) => sys::raise(signal).map_err(|errno| call(format_args!("{what}: tgkill"), errno)),
     }
-    Ok(())
 }

@@ -17,6 +17,7 @@ use crate::failure::hinted;
 use crate::host::Host;
 use crate::identity::{Identity, Starter};
 use crate::ids::{Gid, Uid};
+use crate::signal::Signal;
 
 /// What a run will do, and what must be true when COMMAND starts.
 pub struct Plan {
@@ -72,7 +73,9 @@ pub struct Plan {
     pub limits: Limits,
     /// Whether hard limits can be raised.
     pub may_raise_limits: bool,
-    /// Own parent, where `--pdeathsig` makes it matter.
+    /// The parent-death signal that the command keeps, as it was found: a change of ids clears it. `--pdeathsig` replaces it.
+    pub parent_death: Option<Signal>,
+    /// Own parent, where a signal comes when it ends.
     pub parent: Option<i32>,
     /// What was asked for and is not done.
     pub warnings: Vec<String>,
@@ -188,6 +191,7 @@ impl Plan {
             confinement,
             limits: args.limits.clone(),
             may_raise_limits: host.capabilities.effective.has(Capability::CAP_SYS_RESOURCE),
+            parent_death: host.parent_death,
             parent: host.parent,
             warnings,
             identity,

@@ -60,7 +60,7 @@ fn part(wanted: Init, plan: &mut Plan, held: &Held) -> Result<(), Error> {
     // Where SIGCHLD is ignored the kernel reaps children itself, and their exit codes are lost.
     let chld_was_ignored = sys::is_ignored(Signal::CHLD).map_err(|errno| call("rt_sigaction(SIGCHLD)", errno))?;
     sys::restore_default(Signal::CHLD).map_err(|errno| call("rt_sigaction(SIGCHLD)", errno))?;
-    // It is forwarded to the command, as any other signal is.
+    // It is forwarded to the command, as any other signal is. The command gets the same when this process ends.
     limits::heed_parent(plan, plan.parent)?;
     let terminal = Terminal::find();
     let gate = Gate::where_needed(plan)?;

@@ -71,10 +71,16 @@ pub fn set_parent_death_signal(signal: Signal) -> Result<()> {
     prctl(Prctl::SetParentDeathSignal, c_long::from(signal.number()), 0).map(drop)
 }
 
-/// PR_GET_PDEATHSIG(2const).
-pub fn parent_death_signal() -> Result<i32> {
+/// PR_GET_PDEATHSIG(2const). Success that writes nothing leaves what is no signal, EINVAL.
+pub fn parent_death_signal() -> Result<Option<Signal>> {
     let mut signal: c_int = -1;
     // SAFETY: an integer to fill in.
     Errno::result(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_PDEATHSIG, &raw mut signal, 0, 0, 0) })?;
-    Ok(signal)
+    if signal == 0 { Ok(None) } else { Signal::new(signal).map(Some).ok_or(Errno::EINVAL) }
+}
+
+/// Sends this process a signal by tgkill(2), which says of itself that it is no kill(2).
+pub fn raise(signal: Signal) -> Result<()> {
+    // SAFETY: numbers. There is one thread, whose number is the process's.
+    Errno::result(unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::getpid(), signal.number()) }).map(drop)
 }

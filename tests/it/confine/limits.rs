@@ -18,6 +18,9 @@ pub fn cases() -> Vec<Case> {
         what_cant_be_set_says_what_it_takes,
         a_new_session_is_led_by_the_command,
         the_commands_process_gets_the_signal_when_its_parent_ends,
+        a_parent_death_signal_that_was_set_stays,
+        a_supervisor_that_set_it_and_dies_ends_the_command,
+        one_that_dies_while_ids_change_ends_it_too,
         under_init_the_signal_is_forwarded_and_the_command_outlives_no_supervisor,
     ]
 }
@@ -164,7 +167,76 @@ fn the_commands_process_gets_the_signal_when_its_parent_ends() -> Outcome {
         let report = below.report(&[init, &["--pdeathsig", "TERM", "node"]].concat())?;
         assert_eq!(report.number("parent_death_signal"), 15, "{init:?}");
     }
-    assert_eq!(Jail::new()?.report(&["node"])?.number("parent_death_signal"), 0);
+    Ok(())
+}
+
+/// The kernel clears it when ids change.
+fn a_parent_death_signal_that_was_set_stays() -> Outcome {
+    let as_target = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"];
+    for through in [&["setpriv"][..], &as_target] {
+        for (set, options, got) in [
+            ("clear", &[][..], 0),
+            ("USR1", &[], 10),
+            ("WINCH", &[], 28),
+            ("KILL", &["--init"], 9),
+            ("USR1", &["--init"], 10),
+            ("clear", &["--init"], 0),
+            ("USR1", &["--keep-cap=KILL", "--allow-new-privs"], 10),
+            ("USR1", &["--pdeathsig", "USR2"], 12),
+            ("USR1", &["--pdeathsig", "USR2", "--init"], 12),
+        ] {
+            if through == as_target && options.contains(&"--keep-cap=KILL") {
+                continue;
+            }
+            let jail = Jail::new()?.through(through).through(&["--pdeathsig", set]);
+            let report = jail.report(&[options, &["--groups=1000", "1000:1000"]].concat())?;
+            assert_eq!(report.number("parent_death_signal"), got, "{through:?} {set} {options:?}");
+        }
+    }
+    // Nor is one taken for the command's that was for stepdown's parent: a child begins without.
+    let below = Jail::new()?.through(&["setpriv", "--pdeathsig", "USR1", "sh", "-c", "\"$@\"; exit $?", "sh"]);
+    assert_eq!(below.report(&["node"])?.number("parent_death_signal"), 0);
+    Ok(())
+}
+
+/// Starts a supervisor that dies once the command is up.
+const DIES: &str = "command='trap \"echo TERM >$W/got; exit 0\" TERM; echo up >$W/up; while :; do sleep 0.05; done'
+(setpriv --pdeathsig TERM \"$@\" node sh -c \"$command\" & while ! [ -e $W/up ]; do sleep 0.05; done)
+while ! [ -e $W/got ]; do sleep 0.05; done; cat $W/got";
+
+fn a_supervisor_that_set_it_and_dies_ends_the_command() -> Outcome {
+    for init in [&[][..], &["--init"]] {
+        let jail = Jail::new()?.setup("chmod 777 $W");
+        let script = DIES.replace("$W", &jail.work().display().to_string());
+        let ran = jail.through(&["timeout", "60", "sh", "-c", &script, "sh"]).run(init)?;
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "TERM\n"), "{init:?} {ran:?}");
+    }
+    // What can't be caught reaches the supervisor of --init, and by it the command.
+    const KILLED: &str = "(setpriv --pdeathsig KILL \"$@\" node sh -c 'echo $$ >$W/up; exec sleep 600' & while ! [ -s $W/up ]; do sleep 0.05; done)
+pid=$(cat $W/up); while [ -e /proc/$pid ] && ! grep -q State:.Z /proc/$pid/status; do sleep 0.05; done; echo gone";
+    for init in [&[][..], &["--init"]] {
+        let jail = Jail::new()?.setup("chmod 777 $W");
+        let script = KILLED.replace("$W", &jail.work().display().to_string());
+        let ran = jail.through(&["timeout", "60", "sh", "-c", &script, "sh"]).run(init)?;
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "gone\n"), "{init:?} {ran:?}");
+    }
+    Ok(())
+}
+
+/// It dies when the kernel has cleared the signal and it is not yet set again; that time is made longer.
+fn one_that_dies_while_ids_change_ends_it_too() -> Outcome {
+    Need::Strace.programs(&["strace"])?;
+    const MEANWHILE: &str = "(setpriv --pdeathsig TERM strace -D -qq -o/dev/null -e trace=setresgid -e inject=setresgid:delay_exit=3000000:when=1 \
+\"$@\" 1000:1000 sh -c 'echo ran; exec sleep 600' & echo $! >$W/pid; while ! grep -q ^Gid:.1000 /proc/$!/status; do sleep 0.02; done)
+pid=$(cat $W/pid); while [ -e /proc/$pid ] && ! grep -q State:.Z /proc/$pid/status; do sleep 0.05; done; echo gone";
+    for init in [&[][..], &["--init"]] {
+        let jail = Jail::new()?;
+        let script = MEANWHILE.replace("$W", &jail.work().display().to_string());
+        let ran = jail.through(&["timeout", "60", "sh", "-c", &script, "sh"]).run(init)?;
+        // Under --init the command has begun, and the signal is forwarded to it.
+        let said = ran.stdout.trim_start_matches("ran\n");
+        assert!(said == "gone\n" && (said == ran.stdout || !init.is_empty()), "{init:?} {ran:?}");
+    }
     Ok(())
 }
 

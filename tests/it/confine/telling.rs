@@ -98,12 +98,13 @@ fn who_asks_for_nothing_pays_for_nothing() -> Outcome {
             "uname",
             "setsid",
             "getsid",
-            "PDEATHSIG",
+            "PR_SET_PDEATHSIG",
         ] {
             assert!(!ours.iter().any(|line| line.contains(call)), "{call}: {trace}");
         }
         let looks: Vec<&&str> = ours.iter().filter(|line| line.contains("/dev/tty")).collect();
         assert!(looks.len() == 1 && looks[0].contains("ENXIO"), "{looks:?}");
+        assert_eq!(ours.iter().filter(|line| line.contains("PR_GET_PDEATHSIG")).count(), 1, "{trace}");
         // One call fewer than before there was confinement: the drop asks no second time what is permitted.
         assert_eq!(ours.iter().filter(|line| line.starts_with("capget")).count(), 2, "{trace}");
     }

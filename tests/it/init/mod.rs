@@ -157,8 +157,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // PID 1 of the jail, and all in there with it. That unshare's end would kill it (PR_SET_PDEATHSIG) is forgotten
-        // by the kernel when stepdown changes its user.
+        // PID 1 of the jail, and all in there with it. That unshare's end kills it (PR_SET_PDEATHSIG) is what a test may be
+        // about.
         for pid in children(self.unshare.id()) {
             let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status();
         }
