@@ -24,6 +24,10 @@ pub fn check(plan: &Plan) -> Result<(), Error> {
             return Err(refusal(one, Errno::EPERM));
         }
     }
+    // What --init starts leads neither.
+    if plan.limits.session == Session::New && plan.init.is_none() && leads_group_alone() {
+        return Err(no_session(Errno::EPERM));
+    }
     Ok(())
 }
 
@@ -102,13 +106,22 @@ pub fn leave_session(plan: &Plan) -> Result<(), Error> {
     if plan.limits.session == Session::AsFound || sys::leads_session() {
         return Ok(());
     }
-    sys::new_session().map_err(|errno| match errno {
+    sys::new_session().map_err(no_session)
+}
+
+/// Whether this process leads a process group and no session: setsid(2) refuses then.
+fn leads_group_alone() -> bool {
+    nix::unistd::getpgrp() == nix::unistd::getpid() && !sys::leads_session()
+}
+
+fn no_session(errno: Errno) -> Error {
+    match errno {
         Errno::EPERM => hinted(
             "--new-session: setsid: EPERM: Operation not permitted: stepdown leads a process group, as what an interactive shell starts does",
             "--init starts the command as a child, which can; so does setsid(1) in front",
         ),
         errno => call("--new-session: setsid", errno),
-    })
+    }
 }
 
 /// Has the kernel send the signal when the parent ends: the one of `--pdeathsig`, or the one that was set already. The kernel

@@ -144,6 +144,7 @@ fn what_cant_be_set_says_what_it_takes() -> Outcome {
 }
 
 fn a_new_session_is_led_by_the_command() -> Outcome {
+    Need::Root.programs(&["python3"])?;
     let below = || Ok::<_, crate::harness::Stop>(Jail::new()?.through(&["sh", "-c", "\"$@\"; exit $?", "sh"]));
     for init in [&[][..], &["--init"]] {
         let report = below()?.report(&[init, &["--new-session", "node"]].concat())?;
@@ -155,6 +156,13 @@ fn a_new_session_is_led_by_the_command() -> Outcome {
     }
     let report = below()?.report(&["node"])?;
     assert_ne!(report.number("session"), report.number("pid"));
+    // What leads a process group can't, which a dry run knows.
+    let group = "import os, sys; os.setpgid(0, 0); os.execv(sys.argv[1], sys.argv[1:])";
+    let leader = Jail::new()?.through(&["sh", "-c", "\"$@\"; exit $?", "sh", "python3", "-c", group]);
+    for told in [&["--new-session"][..], &["--new-session", "--dry-run"]] {
+        leader.run(&[told, &["node", "true"]].concat())?.refused(125, "--new-session: setsid: EPERM");
+    }
+    assert_eq!(leader.run(&["--new-session", "--init", "--dry-run", "node", "true"])?.code, 0);
     // Who leads a session already does so.
     let leader = Jail::new()?.through(&["setsid"]).report(&["--new-session", "node"])?;
     assert_eq!(leader.number("session"), leader.number("pid"));
