@@ -2,7 +2,8 @@
 //! signal state, descriptors, environment, and whether it could take root back. Everything is asked of
 //! the kernel by system calls, so it tells the truth in a container without /proc as well.
 //!
-//! Put it where your service would be: `stepdown node -- report`, `docker run … IMAGE report`.
+//! Put it where your service would be: `stepdown node -- report`, `docker run … IMAGE report`. `report --to FILE` writes
+//! it to a file that is there already, for who starts it without a stdout.
 
 #![no_main] // Rust's own start-up would change the signals that are to be reported.
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks)] // one system call each, most of them with numbers alone
@@ -28,7 +29,7 @@ extern "C" fn main(_argc: i32, argv: *const *const c_char) -> i32 {
         "process_group": unsafe { libc::getpgrp() },
         "session": unsafe { libc::getsid(0) },
         "foreground": unsafe { libc::tcgetpgrp(0) },
-        "arguments": arguments,
+        "arguments": &arguments,
         "environment": environment,
         "uids": triple(libc::SYS_getresuid),
         "gids": triple(libc::SYS_getresgid),
@@ -36,6 +37,8 @@ extern "C" fn main(_argc: i32, argv: *const *const c_char) -> i32 {
         "capabilities": capabilities(),
         "securebits": unsafe { libc::prctl(libc::PR_GET_SECUREBITS) },
         "no_new_privs": unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) },
+        // Set where the kernel started it with more rights than its starter had: set-user-ID and its kin (getauxval(3)).
+        "secure": unsafe { libc::getauxval(libc::AT_SECURE) },
         "seccomp": unsafe { libc::prctl(libc::PR_GET_SECCOMP) },
         "can_list_root": std::fs::read_dir("/").is_ok(),
         "limits": limits(),
@@ -53,7 +56,15 @@ extern "C" fn main(_argc: i32, argv: *const *const c_char) -> i32 {
         "can_become_root": unsafe { libc::setresuid(u32::MAX, 0, u32::MAX) == 0 },
         "can_take_root_group": unsafe { libc::setresgid(u32::MAX, 0, u32::MAX) == 0 },
     });
-    println!("{report}");
+    match arguments.iter().skip_while(|word| *word != "--to").nth(1) {
+        None => println!("{report}"),
+        Some(file) => {
+            let written = std::fs::OpenOptions::new().write(true).open(file);
+            if written.and_then(|mut file| std::io::Write::write_all(&mut file, report.to_string().as_bytes())).is_err() {
+                return 1;
+            }
+        }
+    }
     0
 }
 

@@ -19,6 +19,7 @@ mod node;
 mod ownership;
 mod peers;
 mod placed;
+mod random;
 mod secrets;
 mod sockets;
 mod systemd;
@@ -29,7 +30,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     harness::start_clean();
-    if ownership::play_part() {
+    if ownership::inside::play(&[ownership::parts(), random::parts()].concat()) {
         return;
     }
     let arguments = Arguments::from_args();
@@ -47,6 +48,7 @@ fn main() {
         ("confine", confine::cases()),
         ("injection", injection::cases()),
         ("init", init::cases()),
+        ("random", random::cases()),
         ("peers", peers::cases()),
         ("docker", docker::cases()),
         ("systemd", systemd::cases()),

@@ -27,8 +27,10 @@ const MISSING: i32 = 77;
 
 /// What a part knows of the jail it is in.
 pub struct Place {
-    work: PathBuf,
-    stepdown: PathBuf,
+    /// `$W`.
+    pub work: PathBuf,
+    /// The program under test; others lie beside it.
+    pub stepdown: PathBuf,
     program: PathBuf,
     /// What stands after the part's name.
     pub words: Vec<String>,
