@@ -50,7 +50,7 @@ fn roots_own_link_is_not_followed_where_others_could_have_moved_it() -> Outcome 
     jail.run(&["--secret", &format!("K={data}/conf"), "1000:1000", "true"])?.refused(125, said);
     jail.run(&["--seccomp", &format!("{data}/conf"), "1000:1000", "true"])?.refused(125, said);
     jail.run(&["--listen", &format!("{data}/s"), "1000:1000", "true"])?.refused(125, said);
-    jail.run(&[&format!("@{data}"), "true"])?.refused(125, said);
+    jail.run(&[format!("@{data}").as_str(), "true"])?.refused(125, said);
     assert_eq!((owner(jail.at("etcapp")), owner(jail.at("etcapp/conf"))), ((0, 0), (0, 0)));
     // Nor behind such a name, where the link itself stands in a directory that root alone may write to.
     let jail = fresh()?.setup(SHARED).setup("ln -s $W/etcapp $W/app/keys/way; chmod 755 $W/app/keys").setup(&moved("keys"));
@@ -124,7 +124,7 @@ fn a_starter_with_capabilities_does_not_count_as_itself() -> Outcome {
     jail.run(&["--chown", &data, "1000:1000", "true"])?.refused(125, said);
     jail.run(&["--secret", &format!("K={key}"), "1000:1000", "true"])?.refused(125, said);
     jail.run(&["--open", &key, "1000:1000", "true"])?.refused(125, said);
-    jail.run(&[&format!("@{data}"), "true"])?.refused(125, said);
+    jail.run(&[format!("@{data}").as_str(), "true"])?.refused(125, said);
     assert_eq!((owner(jail.at("roots")), owner(jail.at("roots/below"))), ((0, 0), (0, 0)));
     // Nor by rename: root's file in a directory of its own.
     let jail =
@@ -163,7 +163,7 @@ fn a_secret_that_others_could_have_moved_there_is_not_read() -> Outcome {
 
 fn a_user_is_not_who_somebody_else_could_choose() -> Outcome {
     let jail = fresh()?.setup("mkdir -p $W/app/work $W/app/theirs; chown 1000:1000 $W/app/work; chown 5:60 $W/app/theirs; chmod 777 $W/app; setpriv --reuid=7 --regid=7 --clear-groups sh -c 'cd '$W'/app; mv work x; mv theirs work'");
-    jail.run(&[&format!("@{}", jail.at("app/work")), "true"])?
+    jail.run(&[format!("@{}", jail.at("app/work")).as_str(), "true"])?
         .refused(125, "it belongs to uid 5, and others than root may have put it there in place of what was meant");
     let jail = fresh()?.setup("mkdir -p $W/home/work; chown -R 1000:1000 $W/home");
     jail.report(&[&format!("@{}", jail.at("home/work"))])?.is_exactly(1000, 1000, &[1000]);
@@ -262,7 +262,7 @@ fn a_link_of_procfs_leads_where_the_kernel_takes_it_or_nowhere() -> Outcome {
         jail.run(&["--secret", &format!("K={path}"), "node", "true"])?.refused(125, said);
         jail.run(&["--open", &path, "node", "true"])?.refused(125, said);
         jail.run(&["--ro", &path, "node", "true"])?.refused(125, said);
-        jail.run(&[&format!("@{path}"), "true"])?.refused(125, said);
+        jail.run(&[format!("@{path}").as_str(), "true"])?.refused(125, said);
     }
     Ok(())
 }

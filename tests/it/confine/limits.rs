@@ -76,7 +76,7 @@ fn every_limit_has_its_name() -> Outcome {
         // Something that any program can live with, below what there is.
         let least: u64 = 1 << 31;
         let soft = limit(&before, number)[0].as_u64().unwrap_or(least).min(least);
-        let report = jail.report(&[&format!("--ulimit={name}={soft}"), "node"])?;
+        let report = jail.report(&[format!("--ulimit={name}={soft}").as_str(), "node"])?;
         assert_eq!(limit(&report, number), json!([soft, soft]), "{name}");
         let others =
             |report: &Report| (0..16).filter(|other| *other != number).map(|other| limit(report, other)).collect::<Vec<_>>();
