@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use caps::Capability;
 
+use crate::printable::{A_FEW, brief};
+
 /// Up to 64 capabilities, one bit each, as capget(2) gives them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CapSet(pub u64);
@@ -58,7 +60,12 @@ impl CapSet {
         (0..u64::BITS).filter(move |&number| self.has_number(number))
     }
 
-    /// Their names; a number where there is no name yet.
+    /// All that have a name.
+    fn named() -> Self {
+        Self(caps::all().into_iter().fold(0, |all, capability| all | 1 << capability.index()))
+    }
+
+    /// Their names, all of them, for programs; a number where there is no name yet.
     #[must_use]
     pub fn names(self) -> Vec<String> {
         self.numbers()
@@ -72,9 +79,17 @@ impl CapSet {
     }
 }
 
+/// For people: `none`, `all` (that have a name), a few names, `all but` a few, or the first of them and how many more.
 impl fmt::Display for CapSet {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_empty() { out.write_str("none") } else { out.write_str(&self.names().join(", ")) }
+        let (names, but) = (self.names(), Self::named().without(*self).names());
+        match (names.len(), but.len()) {
+            (0, _) => out.write_str("none"),
+            (1..=A_FEW, _) => out.write_str(&brief(&names, ", ")),
+            (_, 0) => out.write_str("all"),
+            (_, 1..=A_FEW) => write!(out, "all but {}", brief(&but, ", ")),
+            _ => out.write_str(&brief(&names, ", ")),
+        }
     }
 }
 
@@ -94,6 +109,22 @@ mod tests {
     fn what_is_no_capability_is_refused_by_name() {
         for list in ["", "all", "CHOWN,", "CHOWN, KILL", "CAP_CAP_CHOWN", "0"] {
             assert!(CapSet::parse(list).is_err(), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_set_is_told_in_few_words() {
+        assert_eq!((CapSet::EMPTY.to_string(), CapSet::named().to_string()), ("none".to_owned(), "all".to_owned()));
+        assert_eq!(CapSet(u64::MAX).to_string(), "all", "those of a newer kernel, too");
+        let few = CapSet::parse("SETPCAP,SYS_ADMIN").unwrap_or_default();
+        assert_eq!(CapSet::named().without(few).to_string(), "all but CAP_SETPCAP, CAP_SYS_ADMIN");
+        let docker = CapSet(0xa804_25fb);
+        assert!(
+            docker.to_string().starts_with("CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, ")
+                && docker.to_string().ends_with(" and 6 more")
+        );
+        for set in (0..=u64::BITS).map(|count| CapSet(u64::MAX.checked_shr(count).unwrap_or(0))) {
+            assert!(set.to_string().len() < 200, "{set}");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::capabilities::CapSet;
 use crate::failure::{call, hinted};
 use crate::ids::Gid;
 use crate::plan::{Bounding, Groups, NoNewPrivs, Plan};
+use crate::printable::brief;
 use crate::sys::{self, CapabilitySets};
 use crate::user_namespace;
 
@@ -51,7 +52,7 @@ pub fn drop_what_is_kept() -> Result<(), Error> {
 fn set_groups(groups: &[Gid]) -> Result<(), Error> {
     sys::setgroups(groups).map_err(|errno| {
         let shown: Vec<u32> = groups.iter().map(|gid| gid.get()).collect();
-        explain(format!("setgroups({shown:?})"), errno)
+        explain(format!("setgroups([{}])", brief(&shown, ", ")), errno)
     })
 }
 

@@ -11,6 +11,7 @@ use crate::descriptors;
 use crate::diagnosis;
 use crate::failure::{At, Failure, Stage, call, hinted, lossy};
 use crate::plan::Plan;
+use crate::printable::brief;
 use crate::proof::Dropped;
 use crate::sys::{self, StringArray};
 
@@ -117,9 +118,10 @@ fn unusable(plan: &Plan, file: &CStr, errno: Errno) -> Failure {
 fn missing(plan: &Plan, closed: &[CString]) -> Failure {
     let name = lossy(name(plan));
     let message = if is_searched(plan) {
-        let closed: String =
+        let searched: Vec<_> = path(plan).split(|&byte| byte == b':').map(String::from_utf8_lossy).collect();
+        let closed: Vec<String> =
             closed.iter().map(|file| format!("; {} is closed to uid {}", lossy(file), plan.identity.uid)).collect();
-        format!("COMMAND '{name}' is not found in PATH ({}{closed})", String::from_utf8_lossy(path(plan)))
+        format!("COMMAND '{name}' is not found in PATH ({}{})", brief(&searched, ":"), brief(&closed, ""))
     } else {
         format!("COMMAND '{name}' does not exist")
     };

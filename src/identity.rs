@@ -15,6 +15,7 @@ use crate::failure::hinted;
 use crate::host::Host;
 use crate::ids::{Gid, Uid};
 use crate::plan::Groups;
+use crate::printable::brief;
 use crate::sys::{NGROUPS_MAX, Triple};
 use crate::userspec::{Account, Part, UserSpec};
 use origin::{Of, Origin, Shown, refuse_root};
@@ -308,7 +309,10 @@ impl Starter {
             let beyond: Vec<u32> =
                 self.groups.iter().copied().filter(|group| !target.groups.iter().any(|gid| gid.get() == *group)).collect();
             return hinted(
-                format!("started as {target} already, but in groups {beyond:?} besides, and {missing} is missing to leave them"),
+                format!(
+                    "started as {target} already, but in groups [{}] besides, and {missing} is missing to leave them",
+                    brief(&beyond, ", ")
+                ),
                 "start without these groups, name them with --groups, or use --if-root to keep them",
             );
         }

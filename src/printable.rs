@@ -84,6 +84,23 @@ pub fn json(text: &str) -> String {
     printable
 }
 
+/// How much of a list is printed for people: nobody reads on. Programs get all of it, from `--dry-run=json`.
+pub const A_FEW: usize = 8;
+
+/// A list in a message: all of it where that is [`A_FEW`], else the first of them, and how many more there are.
+pub fn brief<T: fmt::Display>(list: &[T], between: &str) -> String {
+    shortened(list, between, A_FEW)
+}
+
+/// The same with room for more.
+pub fn shortened<T: fmt::Display>(list: &[T], between: &str, most: usize) -> String {
+    let shown: Vec<String> = list.iter().take(most).map(T::to_string).collect();
+    match list.len() - shown.len() {
+        0 => shown.join(between),
+        more => format!("{} and {more} more", shown.join(between)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +119,15 @@ mod tests {
             let in_table = HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(&character));
             assert_eq!(is_hidden(character), in_table, "{character:?}");
         }
+    }
+
+    #[test]
+    fn of_a_long_list_the_first_are_named_and_the_rest_is_counted() {
+        let numbers: Vec<u32> = (1..=65536).collect();
+        assert_eq!(brief(&numbers[..0], ", "), "");
+        assert_eq!(brief(&numbers[..8], ", "), "1, 2, 3, 4, 5, 6, 7, 8");
+        assert_eq!(brief(&numbers[..9], ":"), "1:2:3:4:5:6:7:8 and 1 more");
+        assert_eq!(brief(&numbers, ", "), "1, 2, 3, 4, 5, 6, 7, 8 and 65528 more");
     }
 
     proptest! {

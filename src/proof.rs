@@ -11,6 +11,7 @@ use crate::capabilities::CapSet;
 use crate::failure::call;
 use crate::host;
 use crate::plan::{Bounding, NoNewPrivs, Plan};
+use crate::printable::{A_FEW, brief};
 use crate::sys::{self, CapabilitySets};
 
 /// A process that has been proved to hold what its plan says and no more.
@@ -52,7 +53,7 @@ fn ids(plan: &Plan) -> Result<(), Error> {
     groups.sort_unstable();
     let expected = plan.expected_groups();
     if groups != expected {
-        return Err(differs("supplementary groups", format_args!("{expected:?}"), format_args!("{groups:?}")));
+        return Err(differs_in_groups(&expected, &groups));
     }
     Ok(())
 }
@@ -60,7 +61,7 @@ fn ids(plan: &Plan) -> Result<(), Error> {
 fn capabilities(plan: &Plan, keep: CapSet) -> Result<(), Error> {
     let sets = sys::capget().map_err(|errno| call("capget", errno))?;
     if sets != CapabilitySets::of(keep) {
-        return Err(differs("capability sets", keep, format_args!("{sets:?}")));
+        return Err(differs("capability sets", keep, sets));
     }
     // The ambient set never holds what is not both permitted and inheritable (capabilities(7)), and these
     // two have just been read: no other number needs asking for.
@@ -107,6 +108,18 @@ fn refused(attempt: &str, result: Result<(), Errno>) -> Result<(), Error> {
         Ok(()) => bail!("root could be had back: {attempt} succeeded"),
         Err(errno) => Err(call(attempt, errno)),
     }
+}
+
+/// Of long lists what is in one alone: their beginnings may be the same.
+fn differs_in_groups(planned: &[u32], found: &[u32]) -> Error {
+    let told = |list: &[u32], other: &[u32]| {
+        if planned.len().max(found.len()) <= A_FEW {
+            return format!("[{}]", brief(list, ", "));
+        }
+        let alone: Vec<u32> = list.iter().copied().filter(|group| other.binary_search(group).is_err()).collect();
+        format!("{}, only there [{}]", list.len(), brief(&alone, ", "))
+    };
+    differs("supplementary groups", told(planned, found), told(found, planned))
 }
 
 fn differs(what: &str, planned: impl std::fmt::Display, found: impl std::fmt::Display) -> Error {

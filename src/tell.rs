@@ -10,7 +10,7 @@ use crate::cli::{Args, ChownPolicy, Demand, Init, Limits, Mode, Session, Target}
 use crate::confine::landlock::Told;
 use crate::failure::{Printable, lossy};
 use crate::plan::{Bounding, Groups, NoNewPrivs, Plan, Role};
-use crate::printable;
+use crate::printable::{self, shortened};
 
 /// Prints the plan in the form that was asked for.
 pub fn plan(plan: &Plan, args: &Args) -> Result<(), Error> {
@@ -141,8 +141,11 @@ fn supervisor_as_json(init: &Init) -> Value {
     })
 }
 
+/// So many of the groups are printed for people, who read the plan for them.
+const GROUPS: usize = 32;
+
 fn groups(plan: &Plan) -> String {
-    let list = plan.expected_groups().iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let list = shortened(&plan.expected_groups(), ", ", GROUPS);
     match plan.groups {
         Groups::Set => list,
         Groups::AsFound(_) if list.is_empty() => "none, as found".to_owned(),

@@ -121,6 +121,12 @@ impl CapabilitySets {
     }
 }
 
+impl std::fmt::Display for CapabilitySets {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "effective {}; permitted {}; inheritable {}", self.effective, self.permitted, self.inheritable)
+    }
+}
+
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
 #[repr(C)]

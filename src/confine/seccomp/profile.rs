@@ -19,6 +19,7 @@ use super::program::{self, BPF_MAXINSNS, LONGEST};
 use super::{Action, Answer, Comparison, Condition, Facts, Policy, Rule, calls};
 use crate::confine::bpf::Program;
 use crate::failure::{ALIKE, likeness};
+use crate::printable::brief;
 
 /// What this architecture is called in `architectures`, and in `includes` and `excludes`.
 #[cfg(target_arch = "x86_64")]
@@ -241,7 +242,7 @@ fn check_architectures(profile: Object<'_>) -> Result<(), Error> {
     if named.is_empty() || named.contains(&NATIVE.0) || named.contains(&"SCMP_ARCH_NATIVE") {
         return Ok(());
     }
-    bail!("the profile is for {}, and this is {}", named.join(", "), NATIVE.0)
+    bail!("the profile is for {}, and this is {}", brief(&named, ", "), NATIVE.0)
 }
 
 fn names(entry: Object<'_>) -> Result<Vec<&str>, Error> {

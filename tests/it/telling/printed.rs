@@ -1,4 +1,4 @@
-//! How foreign text is printed: nothing in it hides, to people or to programs.
+//! How foreign text and long lists are printed: nothing hides, and nothing is longer than anybody reads.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -12,7 +12,12 @@ use crate::harness::{Case, Need, Outcome, Stop};
 use crate::jail::{Jail, Ran};
 
 pub fn cases() -> Vec<Case> {
-    cases![what_unicode_says_cant_be_seen_is_printed_escaped, no_message_prints_a_hidden_character]
+    cases![
+        what_unicode_says_cant_be_seen_is_printed_escaped,
+        no_message_prints_a_hidden_character,
+        a_set_of_capabilities_is_told_in_few_words,
+        a_long_list_is_told_by_its_beginning_and_its_length,
+    ]
 }
 
 /// Perl has tables of its own. What they don't have yet is in neither list.
@@ -144,5 +149,73 @@ fn no_message_prints_a_hidden_character() -> Outcome {
         let shown = ["\\u{202e}", "-\u{fffd}", "takes no value"].iter().any(|part| ran.stderr.contains(part));
         assert!(matches!(ran.code, 0 | 126) || shown, "{words:?}: what was typed is not shown: {ran:?}");
     }
+    Ok(())
+}
+
+fn a_set_of_capabilities_is_told_in_few_words() -> Outcome {
+    // The kernel may have more than setpriv can name.
+    let without = |names: &str| ["setpriv".to_owned(), format!("--bounding-set={names}"), "--inh-caps=-all".to_owned()];
+    // The runner's own set may lack some already.
+    for names in ["setpcap", "chown,setpcap,sys_admin"] {
+        let setpriv = without(&names.split(',').map(|name| format!("-{name}")).collect::<Vec<_>>().join(","));
+        let ran = Jail::new()?.through(&setpriv.each_ref().map(String::as_str)).run(&["--allow-new-privs", "node", "true"])?;
+        let but = ran.stderr.split_once("the command could regain all but ").unwrap_or_else(|| panic!("{ran:?}")).1;
+        let but: Vec<&str> = but.lines().next().unwrap_or_default().split(", ").collect();
+        let named = names.split(',').all(|name| but.contains(&format!("CAP_{}", name.to_uppercase()).as_str()));
+        assert!(named && but.len() <= 8, "{ran:?}");
+    }
+    for (bounding, regained) in [
+        ("-all,+setuid,+setgid,+kill", "CAP_KILL, CAP_SETGID, CAP_SETUID"),
+        (
+            "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+net_bind_service",
+            "CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_NET_BIND_SERVICE",
+        ),
+        (
+            "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+net_bind_service,+net_raw,+sys_chroot,+mknod",
+            "CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_NET_BIND_SERVICE and 3 more",
+        ),
+    ] {
+        let setpriv = without(bounding);
+        let jail = Jail::new()?.through(&setpriv.each_ref().map(String::as_str));
+        jail.run(&["--allow-new-privs", "node", "true"])?.refused(
+            125,
+            &format!("so the bounding set can't be dropped, and the command could regain {regained}\nstepdown: hint: "),
+        );
+    }
+    let docker = "CHOWN,DAC_OVERRIDE,FOWNER,FSETID,KILL,SETGID,SETUID,NET_BIND_SERVICE,NET_RAW,SYS_CHROOT,MKNOD";
+    let jail = Jail::new()?;
+    let told = jail.run(&["--dry-run", "--keep-cap", docker, "node", "true"])?;
+    assert!(told.stdout.contains(", CAP_NET_BIND_SERVICE and 3 more in all five sets\n"), "{told:?}");
+    let told: serde_json::Value =
+        serde_json::from_str(&jail.run(&["--dry-run=json", "--keep-cap", docker, "node", "true"])?.stdout)?;
+    let names: Vec<&str> = told["capabilities"].as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
+    assert!(names.len() == 11 && docker.split(',').all(|name| names.contains(&format!("CAP_{name}").as_str())), "all: {told}");
+    Ok(())
+}
+
+fn a_long_list_is_told_by_its_beginning_and_its_length() -> Outcome {
+    let many: Vec<String> = (5000..5200).map(|gid| gid.to_string()).collect();
+    let groups = many.join(",");
+    let jail = Jail::new()?;
+    let told = jail.run(&["--dry-run", "--groups", &groups, "node", "true"])?;
+    let line = told.stdout.lines().find(|line| line.starts_with("groups")).unwrap_or_default();
+    assert!(line.starts_with("groups        1000, 5000, 5001, ") && line.ends_with(", 5030 and 169 more"), "{line}");
+    let told: serde_json::Value =
+        serde_json::from_str(&jail.run(&["--dry-run=json", "--groups", &groups, "node", "true"])?.stdout)?;
+    assert_eq!(told["user"]["groups"].as_array().map(Vec::len), Some(201), "all of them for a program");
+    let setpriv = ["setpriv", "--reuid=1000", "--regid=1000", &format!("--groups={groups}")];
+    Jail::new()?.through(&setpriv).run(&["node", "true"])?.refused(
+        125,
+        "but in groups [5000, 5001, 5002, 5003, 5004, 5005, 5006, 5007 and 192 more] besides, and CAP_SETGID is missing",
+    );
+    // setgroups(2) that is refused; a PATH of hundreds of directories, each closed.
+    let namespace = ["setpriv", "--bounding-set=-setgid", "--inh-caps=-all", "--reuid=0"];
+    Jail::new()?.through(&namespace).run(&["--groups", &groups, "node", "true"])?.refused(125, "CAP_SETGID is missing");
+    let jail = Jail::new()?
+        .setup("for i in $(seq 300); do mkdir -m 700 $W/$i; printf '#!/bin/sh' >$W/$i/tool; chmod 755 $W/$i/tool; done");
+    let path: Vec<String> = (1..=300).map(|number| jail.at(&number.to_string())).collect();
+    let ran = jail.run(&["--env", &format!("PATH={}", path.join(":")), "node", "tool"])?;
+    ran.refused(127, &format!("COMMAND 'tool' is not found in PATH ({} and 292 more; ", path[..8].join(":")));
+    ran.refused(127, &format!("; {}/tool is closed to uid 1000 and 292 more)\n", path[7]));
     Ok(())
 }
