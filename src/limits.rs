@@ -138,11 +138,14 @@ pub fn heed_parent(plan: &Plan, parent: Option<i32>) -> Result<(), Error> {
     if sys::parent_death_signal() != Ok(Some(signal)) {
         bail!("{what}: the kernel does not hold it");
     }
-    let has_ended = parent.is_some_and(|parent| sys::getppid() != parent);
-    match (has_ended, plan.limits.pdeathsig) {
-        (false, _) => Ok(()),
-        (true, Some(_)) => bail!("{what}: the parent process has ended already"),
+    let now = sys::getppid();
+    match (parent, plan.limits.pdeathsig) {
+        (None, _) => Ok(()),
+        (Some(parent), _) if parent == now => Ok(()),
+        // No call can say that of a parent that was within the PID namespace: a filter does.
+        (Some(_), _) if now <= 0 => bail!("{what}: getppid: the kernel does not tell the parent"),
+        (Some(_), Some(_)) => bail!("{what}: the parent process has ended already"),
         // While none was set. Whether it ends this process, waits, or is ignored is as if it had come from the kernel.
-        (true, None) => sys::raise(signal).map_err(|errno| call(format_args!("{what}: tgkill"), errno)),
+        (Some(_), None) => sys::raise(signal).map_err(|errno| call(format_args!("{what}: tgkill"), errno)),
     }
 }
