@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::fd::RawFd;
 
 use anyhow::{Context, Error, bail};
+use caps::Capability;
 use nix::errno::Errno;
 
 use crate::activation::{self, Inherited, Process};
@@ -16,6 +17,43 @@ use crate::signal::Signal;
 use crate::sys::{self, CapabilitySets, Triple};
 use crate::userspec::UserSpec;
 use crate::{confine, descriptors, pathwalk};
+
+/// Whether setgroups(2) can be had at all (user_namespaces(7), /proc/PID/setgroups).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setgroups {
+    /// It takes CAP_SETGID alone.
+    Allowed,
+    /// Not in this user namespace.
+    Denied,
+}
+
+impl Setgroups {
+    /// Asks procfs; where it is not mounted the call itself will tell. An image's own file says nothing.
+    #[must_use]
+    pub fn read() -> Self {
+        let opened = sys::open_at_following(nix::fcntl::AT_FDCWD, c"/proc/self/setgroups", libc::O_RDONLY | libc::O_NONBLOCK);
+        let on_procfs = |file: &std::os::fd::OwnedFd| {
+            nix::sys::statfs::fstatfs(file).is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
+        };
+        let mut text = String::new();
+        match opened.ok().filter(on_procfs).map(|file| std::fs::File::from(file).take(16).read_to_string(&mut text)) {
+            Some(Ok(_)) if text.trim() == "deny" => Self::Denied,
+            _ => Self::Allowed,
+        }
+    }
+
+    /// It matters to who may change groups, as far as capabilities go, and may be the target already: root where root is
+    /// written out.
+    fn where_it_matters(args: &Args, effective_uid: u32, capabilities: &CapabilitySets) -> Self {
+        use crate::userspec::{Account, Part};
+        let may_be_target = match &args.spec {
+            UserSpec::Account { user: Part::Literal(Account::Id(id)), .. } => *id == effective_uid,
+            UserSpec::Account { user: Part::Literal(Account::Name(name)), .. } => effective_uid != 0 || name == "root",
+            UserSpec::Account { user: Part::Variable { .. }, .. } | UserSpec::OwnerOf(_) => effective_uid != 0,
+        };
+        if may_be_target && capabilities.effective.has(Capability::CAP_SETGID) { Self::read() } else { Self::Allowed }
+    }
+}
 
 /// Facts, no decisions.
 pub struct Host {
@@ -31,6 +69,8 @@ pub struct Host {
     pub gids: Triple,
     /// Own supplementary groups.
     pub groups: Vec<u32>,
+    /// Whether groups can be set here, where that matters.
+    pub setgroups: Setgroups,
     /// Own capabilities.
     pub capabilities: CapabilitySets,
     /// The bounding set, where the command line makes it matter.
@@ -76,13 +116,16 @@ impl Host {
         let parent = args.limits.pdeathsig.or(parent_death).map(|_| sys::getppid()).filter(|&parent| parent != 0);
         let pid = sys::getpid().map_err(|errno| call("getpid", errno))?;
         let inherited = activation::inherited(&environment, &Process { pid, pidfd_id: sys::own_pidfd_id, is_open: sys::is_open });
+        let uids = sys::getresuid().map_err(|errno| call("getresuid", errno))?;
+        let capabilities = sys::capget().map_err(|errno| call("capget", errno))?;
         Ok(Self {
             passwd: read_file(c"/etc/passwd")?,
             group: if needs_groups(args) { read_file(c"/etc/group")? } else { Vec::new() },
-            uids: sys::getresuid().map_err(|errno| call("getresuid", errno))?,
+            uids,
             gids: sys::getresgid().map_err(|errno| call("getresgid", errno))?,
             groups: sys::getgroups().map_err(|errno| call("getgroups", errno))?,
-            capabilities: sys::capget().map_err(|errno| call("capget", errno))?,
+            setgroups: Setgroups::where_it_matters(args, uids.effective, &capabilities),
+            capabilities,
             bounding: bounding_where_it_matters(args)?,
             no_new_privs: no_new_privs_where_it_matters(args)?,
             owner: owner(&args.spec)?,

@@ -12,7 +12,7 @@ use crate::capabilities::CapSet;
 use crate::cli::Args;
 use crate::environment::Home;
 use crate::failure::hinted;
-use crate::host::Host;
+use crate::host::{Host, Setgroups};
 use crate::ids::{Gid, Uid};
 use crate::plan::Groups;
 use crate::printable::brief;
@@ -245,13 +245,20 @@ pub struct Starter {
     gids: Triple,
     groups: Vec<u32>,
     effective: CapSet,
+    setgroups: Setgroups,
 }
 
 impl Starter {
     /// Reads it off the host.
     #[must_use]
     pub fn of(host: &Host) -> Self {
-        Self { uids: host.uids, gids: host.gids, groups: host.groups.clone(), effective: host.capabilities.effective }
+        Self {
+            uids: host.uids,
+            gids: host.gids,
+            groups: host.groups.clone(),
+            effective: host.capabilities.effective,
+            setgroups: host.setgroups,
+        }
     }
 
     /// Whether the ids are the target's already.
@@ -266,12 +273,21 @@ impl Starter {
         self.uids.effective == 0
     }
 
-    /// The groups as found, where they can't be changed and none is beyond the target's.
+    /// The groups as found, where they can't be changed: for want of CAP_SETGID, or because the user namespace denies
+    /// setgroups(2). Who started us gave them (fsGroup, `group_add`), or they are fewer than the target's; the plan names
+    /// each, those that the namespace does not map by the number that stands for them all.
     #[must_use]
-    pub fn groups_that_may_stay(&self, target: &Identity) -> Option<Groups> {
-        let beyond = |group: &&u32| !target.groups.iter().any(|gid| gid.get() == **group);
-        let stay = !self.effective.has(Capability::CAP_SETGID) && self.groups.iter().find(beyond).is_none();
+    pub fn groups_that_may_stay(&self, target: &Identity, listed: Option<&[Part]>) -> Option<Groups> {
+        let can_be_changed = self.effective.has(Capability::CAP_SETGID) && self.setgroups == Setgroups::Allowed;
+        let stay = !can_be_changed && self.groups_to_leave(target, listed).is_empty();
         stay.then(|| Groups::AsFound(self.groups.clone()))
+    }
+
+    /// Those that the command must not have: root's, which is only kept where it is written out; and of what `--groups` lists
+    /// in so many words, whatever is beyond it.
+    fn groups_to_leave(&self, target: &Identity, listed: Option<&[Part]>) -> Vec<u32> {
+        let is_targets = |group: u32| target.groups.iter().any(|gid| gid.get() == group);
+        self.groups.iter().copied().filter(|&group| !is_targets(group) && (group == 0 || listed.is_some())).collect()
     }
 
     /// The capabilities without which the switch can't be made.
@@ -287,10 +303,10 @@ impl Starter {
     /// Ourselves, as a target. Never as root, under any of its three ids, where root is not the target: who wrote another
     /// user meant that root is given up, and a container without capabilities (`--cap-drop ALL`) is root's all the same,
     /// by its files. gid 0 stays: it is what OpenShift's random uids have.
-    pub fn bystander(&self, target: &Identity, missing: CapSet) -> Result<(Identity, Groups), Error> {
+    pub fn bystander(&self, target: &Identity, listed: Option<&[Part]>, missing: CapSet) -> Result<(Identity, Groups), Error> {
         let Triple { real, effective, saved } = self.uids;
         if [real, effective, saved].contains(&0) && target.uid != Uid::ROOT {
-            return Err(self.cannot_become(target, missing));
+            return Err(self.cannot_become(target, listed, missing));
         }
         let one = |ids: Triple, what: &str| {
             if ids.all(ids.real) { Ok(ids.real) } else { Err(anyhow!("--if-root: real, effective and saved {what} differ")) }
@@ -303,11 +319,10 @@ impl Starter {
 
     /// Says who we are, what is missing and what to do.
     #[must_use]
-    pub fn cannot_become(&self, target: &Identity, missing: CapSet) -> Error {
+    pub fn cannot_become(&self, target: &Identity, listed: Option<&[Part]>, missing: CapSet) -> Error {
         let Self { uids, gids, .. } = self;
         if self.is(target) {
-            let beyond: Vec<u32> =
-                self.groups.iter().copied().filter(|group| !target.groups.iter().any(|gid| gid.get() == *group)).collect();
+            let beyond = self.groups_to_leave(target, listed);
             return hinted(
                 format!(
                     "started as {target} already, but in groups [{}] besides, and {missing} is missing to leave them",

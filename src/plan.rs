@@ -117,7 +117,7 @@ pub enum Role {
 pub enum Groups {
     /// Set to the identity's.
     Set,
-    /// As found, because they are the plan's or fewer and can't be changed.
+    /// As found, because they can't be changed.
     AsFound(Vec<u32>),
 }
 
@@ -148,7 +148,7 @@ impl Plan {
         Environment::check(args, &host.environment)?;
         let starter = Starter::of(host);
         let target = Identity::resolve(args, host)?;
-        let (role, identity, groups) = starter.role(target, args.switch)?;
+        let (role, identity, groups) = starter.role(target, args)?;
         let keep = kept_capabilities(args, host)?;
         let bounding = bounding(args, host, keep)?;
         let no_new_privs = host.no_new_privs.map_or(NoNewPrivs::Set, NoNewPrivs::AsFound);
@@ -305,9 +305,10 @@ fn streams(host: &Host, role: Role) -> Vec<RawFd> {
 
 impl Starter {
     /// Compares who starts with who is to run.
-    fn role(&self, target: Identity, switch: Switch) -> Result<(Role, Identity, Groups), Error> {
+    fn role(&self, target: Identity, args: &Args) -> Result<(Role, Identity, Groups), Error> {
+        let listed = args.groups.as_deref();
         if self.is(&target)
-            && let Some(groups) = self.groups_that_may_stay(&target)
+            && let Some(groups) = self.groups_that_may_stay(&target, listed)
         {
             return Ok((Role::AlreadyTarget, target, groups));
         }
@@ -316,9 +317,11 @@ impl Starter {
             let role = if self.is(&target) && !self.is_root() { Role::AlreadyTarget } else { Role::Switching };
             return Ok((role, target, Groups::Set));
         }
-        match switch {
-            Switch::IfRoot => self.bystander(&target, missing).map(|(identity, groups)| (Role::Bystander, identity, groups)),
-            Switch::Always => Err(self.cannot_become(&target, missing)),
+        match args.switch {
+            Switch::IfRoot => {
+                self.bystander(&target, listed, missing).map(|(identity, groups)| (Role::Bystander, identity, groups))
+            }
+            Switch::Always => Err(self.cannot_become(&target, listed, missing)),
         }
     }
 }

@@ -4,6 +4,7 @@ use anyhow::Error;
 use nix::errno::Errno;
 
 use crate::failure::hinted;
+use crate::host::Setgroups;
 use crate::plan::{Groups, Plan};
 
 const SETGROUPS_DENIED: &str = "this user namespace has setgroups denied (/proc/self/setgroups): give it a range of groups \
@@ -44,7 +45,7 @@ pub fn why(errno: Errno) -> Option<&'static str> {
 }
 
 fn denied() -> bool {
-    std::fs::read("/proc/self/setgroups").is_ok_and(|value| value.trim_ascii() == b"deny")
+    Setgroups::read() == Setgroups::Denied
 }
 
 /// Whether a map (lines of first id inside, first outside, count) has an id.

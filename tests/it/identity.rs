@@ -1,7 +1,7 @@
 //! USER[:GROUP]: who the command runs as, and who may not switch.
 
 use crate::cases;
-use crate::harness::{Case, Outcome};
+use crate::harness::{Case, Outcome, Stop};
 use crate::jail::{Jail, PASSWD};
 
 pub fn cases() -> Vec<Case> {
@@ -31,7 +31,11 @@ pub fn cases() -> Vec<Case> {
         setuid_and_setgid_alone_are_enough,
         without_setgid_or_setuid_the_missing_one_is_named,
         run_set_user_id_it_refuses,
-        in_a_user_namespace_with_setgroups_denied_it_says_so,
+        started_as_the_target_it_keeps_the_groups_that_the_engine_gave,
+        in_a_user_namespace_with_setgroups_denied_its_root_goes_on,
+        and_so_does_a_user_of_it_who_could_set_groups_elsewhere,
+        there_no_group_stays_that_nobody_named,
+        an_images_own_proc_denies_nothing,
         in_a_user_namespace_without_the_id_it_says_so,
     ]
 }
@@ -366,22 +370,70 @@ fn run_set_user_id_it_refuses() -> Outcome {
     Ok(())
 }
 
-fn in_a_user_namespace_with_setgroups_denied_it_says_so() -> Outcome {
-    let jail = Jail::new()?.through(&[
-        "setpriv",
-        "--reuid=1000",
-        "--regid=1000",
-        "--clear-groups",
-        "unshare",
-        "--user",
-        "--map-root-user",
-    ]);
-    let ran = jail.run(&["root", "true"])?;
+/// As fsGroup, supplementalGroups and `group_add` do. The plan names each.
+fn started_as_the_target_it_keeps_the_groups_that_the_engine_gave() -> Outcome {
+    let jail = Jail::new()?.through(&["setpriv", "--reuid=1000", "--regid=1000", "--groups=7777,50,1000"]);
+    for spec in ["node", "1000:1000"] {
+        target_without_bounding(&jail, &[spec], &[50, 1000, 7777])?;
+        let plan = jail.run(&["--dry-run", spec, "true"])?.stdout;
+        assert!(plan.contains("50, 1000, 7777, as found"), "{plan}");
+    }
+    // What is listed in so many words is all.
+    jail.run(&["--groups", "50", "node", "true"])?.refused(125, "but in groups [7777] besides");
+    target_without_bounding(&jail, &["--groups", "50,7777", "node"], &[50, 1000, 7777])
+}
+
+/// `unshare --user --map-root-user`: root of it has every capability there, and may not call setgroups(2).
+fn namespace(groups: &'static str) -> Result<Jail, Stop> {
+    let jail = Jail::new()?.through(&["setpriv", "--reuid=1000", "--regid=1000", groups]);
+    Ok(jail.through(&["unshare", "--user", "--map-root-user"]))
+}
+
+fn in_a_user_namespace_with_setgroups_denied_its_root_goes_on() -> Outcome {
+    let listen = ["--listen", "@in_a_user_namespace_with_setgroups_denied_its_root_goes_on"];
+    for init in [&[][..], &["--init"], &listen, &["--if-root"], &["--groups", "0"]] {
+        for spec in ["root", "0:0", "0"] {
+            let line = [init, &[spec]].concat();
+            // What it wants, and fewer.
+            namespace("--groups=1000")?.report(&line)?.is_exactly(0, 0, &[0]);
+            namespace("--clear-groups")?.report(&line)?.is_exactly(0, 0, &[]);
+        }
+    }
+    // As root out here it has root's group already.
+    let jail = Jail::new()?.through(&["setpriv", "--groups=0", "unshare", "--user", "--map-root-user"]);
+    jail.report(&["0:0"])?.is_exactly(0, 0, &[0]);
+    // What is not mapped can't be left, and reads as 65534.
+    namespace("--groups=50,1000")?.report(&["0:0"])?.is_exactly(0, 0, &[65534, 0]);
+    let plan = namespace("--groups=50,1000")?.run(&["--dry-run", "0:0", "true"])?.stdout;
+    assert!(plan.contains("0, 65534, as found"), "{plan}");
+    Ok(())
+}
+
+fn and_so_does_a_user_of_it_who_could_set_groups_elsewhere() -> Outcome {
+    let jail = Jail::new()?.through(&["setpriv", "--reuid=1000", "--regid=1000", "--groups=1000"]);
+    let jail = jail.through(&["unshare", "--user", "--map-user=1000", "--map-group=1000", "--keep-caps"]);
+    jail.report(&["1000:1000"])?.is_exactly(1000, 1000, &[1000]);
+    jail.report(&["node"])?.is_exactly(1000, 1000, &[1000]);
+    Ok(())
+}
+
+fn there_no_group_stays_that_nobody_named() -> Outcome {
+    let ran = namespace("--groups=50,1000")?.run(&["--groups", "0", "0:0", "true"])?;
     ran.refused(125, "setgroups([0]): EPERM");
     ran.refused(125, "this user namespace has setgroups denied");
-    jail.run(&["--listen", "@in_a_user_namespace_with_setgroups_denied_it_says_so", "root", "true"])?
+    let listen = "@there_no_group_stays_that_nobody_named";
+    namespace("--groups=50,1000")?
+        .run(&["--listen", listen, "--groups", "0", "0:0", "true"])?
         .refused(125, "the groups can't be set here");
-    assert_eq!(jail.run(&["--if-root", "--groups", "0", "root", "true"])?.code, 125, "what fails must not run");
+    // Who would have to switch has other groups to set.
+    namespace("--groups=1000")?.run(&["1:1", "true"])?.refused(125, "setgroups([1]): EPERM");
+    Ok(())
+}
+
+fn an_images_own_proc_denies_nothing() -> Outcome {
+    let fake = "mount -t tmpfs none /proc; mkdir /proc/self; echo deny >/proc/self/setgroups";
+    let jail = Jail::new()?.setup(fake).through(&["setpriv", "--groups=0,50"]);
+    jail.report(&["0:0"])?.is_exactly(0, 0, &[0]);
     Ok(())
 }
 

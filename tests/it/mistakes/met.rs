@@ -197,7 +197,7 @@ fn a_capability_to_be_kept_is_there() -> Outcome {
 
 fn who_may_not_switch_is_told_so() -> Outcome {
     root_is_told(
-        |jail| jail.through(&["setpriv", "--reuid=1000", "--regid=1000", "--groups=50,1000", "--inh-caps=-all"]),
+        |jail| jail.through(&["setpriv", "--reuid=1000", "--regid=1000", "--groups=0,1000", "--inh-caps=-all"]),
         &[
             no(
                 &["games", "true"],
@@ -209,7 +209,7 @@ fn who_may_not_switch_is_told_so() -> Outcome {
             ),
             no(
                 &["node", "true"],
-                "started as node (uid 1000, gid 1000) already, but in groups [50] besides, and CAP_SETGID is missing to leave them",
+                "started as node (uid 1000, gid 1000) already, but in groups [0] besides, and CAP_SETGID is missing to leave them",
             )
             .hint("start without these groups, name them with --groups, or use --if-root to keep them"),
         ],
