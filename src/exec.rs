@@ -8,7 +8,7 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::acquire::Acquired;
 use crate::descriptors;
-use crate::diagnosis;
+use crate::diagnosis::{self, Diagnosis};
 use crate::failure::{At, Failure, Stage, call, hinted, lossy};
 use crate::plan::Plan;
 use crate::printable::brief;
@@ -102,7 +102,8 @@ const CONFINED: &str = "all but what --rox and --rwx name is closed to execution
 fn unusable(plan: &Plan, file: &CStr, errno: Errno) -> Failure {
     let what = format!("execve({})", lossy(file));
     let error = match diagnosis::explain(file, errno, &plan.identity) {
-        Some(why) => call(what, errno).context(why),
+        Some(Diagnosis { why, hint: None }) => call(what, errno).context(why),
+        Some(Diagnosis { why, hint: Some(hint) }) => hinted(format!("{why}: {:#}", call(what, errno)), hint),
         None => call(what, errno),
     };
     let error = match (errno, &plan.confinement.rules) {

@@ -208,7 +208,7 @@ fn a_long_list_is_told_by_its_beginning_and_its_length() -> Outcome {
         125,
         "but in groups [5000, 5001, 5002, 5003, 5004, 5005, 5006, 5007 and 192 more] besides, and CAP_SETGID is missing",
     );
-    // setgroups(2) that is refused; a PATH of hundreds of directories, each closed.
+    // Groups that are left to say; a PATH of hundreds of directories, each closed.
     let namespace = ["setpriv", "--bounding-set=-setgid", "--inh-caps=-all", "--reuid=0"];
     Jail::new()?.through(&namespace).run(&["--groups", &groups, "node", "true"])?.refused(125, "CAP_SETGID is missing");
     let jail = Jail::new()?
