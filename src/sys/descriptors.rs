@@ -86,6 +86,17 @@ pub fn chown_by_number(fd: RawFd, uid: Uid) -> Result<()> {
     Errno::result(unsafe { libc::fchown(fd, uid.get(), u32::MAX) }).map(drop)
 }
 
+/// How many columns a terminal has, where it says so.
+#[must_use]
+pub fn columns(fd: RawFd) -> Option<usize> {
+    // SAFETY: of all zeros the structure is valid, and it is alive during the call, which writes to it.
+    let size = unsafe {
+        let mut size = std::mem::MaybeUninit::<libc::winsize>::zeroed().assume_init();
+        Errno::result(libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut size)).ok().map(|_| size)
+    };
+    size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
+}
+
 /// Opens /dev/null for reading and writing, at the lowest free number, and leaves it open.
 pub fn open_null() -> Result<RawFd> {
     // SAFETY: a C string.

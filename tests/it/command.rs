@@ -262,6 +262,11 @@ fn a_regular_file_and_a_named_fifo_are_left_alone() -> Outcome {
 
 /// Runs on a pseudo-terminal of script(1)'s, and gives what came out of it.
 pub fn on_a_terminal(command: &Command) -> Result<String, crate::harness::Stop> {
+    Ok(raw_on_a_terminal(command)?.replace('\r', ""))
+}
+
+/// The same with its carriage returns.
+pub fn raw_on_a_terminal(command: &Command) -> Result<String, crate::harness::Stop> {
     Need::Root.programs(&["script"])?;
     let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"));
     let line: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted).collect();
@@ -273,7 +278,7 @@ pub fn on_a_terminal(command: &Command) -> Result<String, crate::harness::Stop> 
     let typing = running.stdin.take();
     let output = running.wait_with_output()?;
     drop(typing);
-    Ok(String::from_utf8_lossy(&output.stdout).replace('\r', ""))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn signal_mask_and_ignored_signals_are_as_they_were() -> Outcome {

@@ -7,6 +7,7 @@
 
 mod crew;
 mod entry;
+mod progress;
 mod tally;
 mod tree;
 mod walk;
@@ -68,7 +69,7 @@ struct Order<'a> {
     /// The mount that is never left.
     mount: u64,
     hard_links: OnceLock<HardLinks>,
-    tally: Tally,
+    tally: Tally<'a>,
 }
 
 impl Order<'_> {
@@ -109,7 +110,7 @@ fn own_tree(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
         gid: plan.identity.gid,
         mount: facts.mount,
         hard_links: OnceLock::new(),
-        tally: Tally::new(plan.verbosity),
+        tally: Tally::new(option, &path, plan.verbosity),
     };
     if plan.chown_policy == ChownPolicy::OnRootMismatch && order.is_right(&facts) {
         return Ok(());
@@ -124,7 +125,7 @@ fn own_tree(wanted: &Chown, plan: &Plan) -> Result<(), Error> {
         }
         order.tally.add(&mut counts);
     }
-    order.tally.conclude(option, &path).map_err(with_hint)
+    order.tally.conclude().map_err(with_hint)
 }
 
 fn with_hint(error: Error) -> Error {

@@ -120,6 +120,7 @@ impl<'a> Walker<'a> {
         if self.counts.seen > OFTEN {
             self.order.tally.add(&mut self.counts);
         }
+        self.order.tally.tick(&mut self.counts);
     }
 
     /// Deals with the entries at hand, up to one that is a directory and that nobody else takes.
@@ -264,8 +265,10 @@ fn read(order: &Order<'_>, directory: &Directory, open: &OwnedFd, entries: &mut 
 /// Deals with an entry that is no directory; says what it is.
 fn other(order: &Order<'_>, directory: &Directory, open: &OwnedFd, name: &CStr, counts: &mut Counts) -> Kind {
     let within = Within { directory: open.as_fd(), names: Names::of(&directory.facts, order) };
-    entry::own(order, &within, name, counts).unwrap_or_else(|error| {
+    let kind = entry::own(order, &within, name, counts).unwrap_or_else(|error| {
         directory.fail(order, Some(name), error);
         Kind::Other
-    })
+    });
+    order.tally.tick(counts);
+    kind
 }

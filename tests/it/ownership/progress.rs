@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cases;
-use crate::command::on_a_terminal;
+use crate::command::{on_a_terminal, raw_on_a_terminal};
 use crate::harness::{Case, Need, Outcome, Stop, linux};
 use crate::jail::Jail;
 
@@ -13,6 +13,8 @@ pub fn cases() -> Vec<Case> {
         a_long_chown_says_so_in_one_line,
         a_long_chown_that_fails_says_so_and_how_long_it_took,
         a_long_chown_shows_progress_on_a_terminal,
+        progress_goes_by_the_clock_and_not_by_the_number_of_entries,
+        progress_fits_the_terminal_and_says_which_path,
         what_is_listed_meanwhile_has_lines_of_its_own,
         verbose_names_each_entry_that_cant_be_changed_once,
     ]
@@ -71,6 +73,64 @@ fn a_long_chown_shows_progress_on_a_terminal() -> Outcome {
     assert!(said.contains(" entries looked at, ") && said.contains(" changed, ") && said.contains("/s "), "{said:?}");
     let last = said.lines().last().unwrap_or_default();
     assert!(said.ends_with(" s\n") && last.contains("4001 entries looked at, 3 changed in "), "{said:?}");
+    Ok(())
+}
+
+/// Holds up each look at an entry.
+const EACH_SLOWLY: [&str; 8] =
+    ["strace", "-f", "-qq", "-o/dev/null", "-e", "trace=statx", "-e", "inject=statx:delay_enter=100000"];
+
+/// The terminal's width, for what is started through it.
+fn columns(columns: u16) -> [String; 4] {
+    ["sh".into(), "-c".into(), format!("stty rows 20 cols {columns} <&2; exec \"$@\""), "sh".into()]
+}
+
+/// What was written over a line that was there, from terminal output as it came.
+fn shown_in_place(said: &str) -> Vec<&str> {
+    let lines = said.split(['\r', '\n']).map(str::trim_end);
+    lines.filter(|line| line.contains(" looked at") && !line.ends_with(" s")).collect()
+}
+
+fn progress_goes_by_the_clock_and_not_by_the_number_of_entries() -> Outcome {
+    Need::Strace.programs(&["strace", "script"])?;
+    // Forty entries of a tenth of a second each, in one directory and in many.
+    for furnish in ["mkdir -p $W/d; cd $W/d; seq 1 40 | xargs touch", "mkdir -p $W/d; cd $W/d; seq 1 40 | xargs mkdir"] {
+        let jail = Jail::new()?.setup(furnish).setup("chown -R 1000:1000 $W/d; cd /").through(&EACH_SLOWLY);
+        let said = raw_on_a_terminal(&jail.command(&["--chown", &jail.at("d"), "node", "true"]))?;
+        let shown = shown_in_place(&said);
+        assert!(shown.len() > 2, "each time it is due: {said:?}");
+        let counts: Vec<u64> =
+            shown.iter().filter_map(|line| line.rsplit_once(" entries looked at")?.0.rsplit_once(' ')?.1.parse().ok()).collect();
+        assert!(counts.len() == shown.len() && counts.is_sorted() && counts.first() < counts.last(), "it goes on: {said:?}");
+        assert!(said.contains("41 entries looked at, 0 changed in "), "{said:?}");
+    }
+    Ok(())
+}
+
+fn progress_fits_the_terminal_and_says_which_path() -> Outcome {
+    Need::Strace.programs(&["strace", "script", "stty"])?;
+    let long = format!("{}/the-last-name", "a-long-name".repeat(12));
+    for (name, end) in [("tree", "/tree"), (&long, "name"), ("\u{65e5}\u{672c}\u{8a9e}\u{65e5}\u{672c}\u{8a9e}\u{202e}x", "x")] {
+        for width in [30, 40] {
+            let setup =
+                "touch $D/work/first; mkdir -p \"$P\"; cd \"$P\"; seq 1 40 | xargs touch; chown -R 1000:1000 \"$P\"; cd /";
+            let jail = Jail::new()?;
+            let path = jail.at(name);
+            let through = columns(width);
+            let jail =
+                jail.variable("P", &path).setup(setup).through(&through.each_ref().map(String::as_str)).through(&EACH_SLOWLY);
+            let said = raw_on_a_terminal(&jail.command(&["--chown", &path, "node", "true"]))?;
+            let shown = shown_in_place(&said);
+            assert!(!shown.is_empty(), "{width}: {said:?}");
+            for line in shown {
+                // What is not ASCII may take two columns.
+                let columns: usize = line.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum();
+                assert!(columns < usize::from(width), "{width}: {line:?}");
+                let (told, _) = line.rsplit_once(": ").unwrap_or_else(|| panic!("{line:?}"));
+                assert!(told.ends_with(end), "{width}: which PATH: {line:?}");
+            }
+        }
+    }
     Ok(())
 }
 
