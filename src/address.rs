@@ -1,6 +1,7 @@
 //! The addresses that `--listen` takes: `[NAME=]ADDR[,OPTION...]`, with ADDR as in systemd.socket(5)'s `ListenStream=`.
 
 mod options;
+mod prefix;
 
 pub use options::{Choice, Families};
 
@@ -13,6 +14,7 @@ use anyhow::{Context, Error, anyhow, bail};
 
 use crate::failure::hinted;
 use crate::userspec::UserSpec;
+use prefix::Misplaced;
 
 /// One `--listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +69,18 @@ impl Listen {
     pub fn parse(typed: &str) -> Result<Self, Error> {
         let refused = |why: &Error, hint: &str| hinted(format!("--listen '{typed}': {why:#}"), hint);
         let (front, options) = split_options(typed);
-        let (name, kind, address) = Self::read(&front).map_err(|why| refused(&why, ADDRESSES))?;
+        let (name, address) = split_name(&front);
+        if let Some(Misplaced { what, right }) = prefix::of_address(address) {
+            // As it stands on the line, so that it can be copied from the message.
+            let before = name.map_or_else(String::new, |name| format!("{name}="));
+            let behind = options.map_or_else(String::new, |options| format!(",{options}"));
+            let hint = right.map(|right| format!("write {before}{}{behind}", right.replace(',', "\\,")));
+            return Err(refused(
+                &anyhow!("'{what}' is no part of an address: udp: alone may stand in front"),
+                hint.as_deref().unwrap_or(ADDRESSES),
+            ));
+        }
+        let (name, kind, address) = Self::read(name, address).map_err(|why| refused(&why, ADDRESSES))?;
         let choices = match options {
             Some(options) => Choice::read_all(options, kind, &address).map_err(|why| refused(&why, options::HINT))?,
             None => Vec::new(),
@@ -75,15 +88,11 @@ impl Listen {
         Ok(Self { name, kind, address, choices, typed: typed.to_owned() })
     }
 
-    fn read(front: &str) -> Result<(String, Kind, Address), Error> {
-        // An '=' in a path belongs to the path: a name has no '/', '@' or '['.
-        let (name, address) = match front.split_once('=') {
-            Some((name, address)) if !name.contains(['/', '@', '[']) => (valid_name(name)?, address),
-            _ => (UNNAMED, front),
-        };
+    fn read(name: Option<&str>, address: &str) -> Result<(String, Kind, Address), Error> {
+        let name = name.map_or(Ok(UNNAMED), valid_name)?;
         let (kind, address) = match address.strip_prefix("udp:") {
             Some(address) => (Kind::Datagram, address),
-            None => (Kind::Stream, address.strip_prefix("tcp:").unwrap_or(address)),
+            None => (Kind::Stream, address),
         };
         Ok((name.to_owned(), kind, Address::parse(address)?))
     }
@@ -99,6 +108,14 @@ impl Listen {
     pub fn collides_with(&self, other: &Self) -> bool {
         let shares = |one: &Self| one.choices.contains(&Choice::ReusePort);
         (self.kind, &self.address) == (other.kind, &other.address) && !(shares(self) && shares(other))
+    }
+}
+
+/// An '=' in a path belongs to the path: a name has no '/', '@' or '['.
+fn split_name(front: &str) -> (Option<&str>, &str) {
+    match front.split_once('=') {
+        Some((name, address)) if !name.contains(['/', '@', '[']) => (Some(name), address),
+        _ => (None, front),
     }
 }
 
@@ -123,6 +140,7 @@ pub fn valid_name(name: &str) -> Result<&str, Error> {
 }
 
 impl Address {
+    /// Reads it; nothing may stand in front.
     fn parse(text: &str) -> Result<Self, Error> {
         if text.is_empty() {
             bail!("the address is empty");
@@ -135,9 +153,6 @@ impl Address {
                 1..=UNIX_NAME_MAX => Ok(Self::Abstract(name.as_bytes().to_vec())),
                 _ => bail!("an abstract name is 1 to {UNIX_NAME_MAX} bytes"),
             };
-        }
-        if text.starts_with("unix:") {
-            bail!("a path or @name stands there as it is, without unix:");
         }
         if text.parse::<Ipv6Addr>().is_ok() {
             bail!("an IPv6 address stands in brackets, its port behind them");
@@ -254,6 +269,9 @@ mod tests {
             "080x",
             "unix:/run/s",
             "unix:@a",
+            "tcp:80",
+            "http=tcp://0.0.0.0:80",
+            "udp://0.0.0.0:80",
         ] {
             assert!(address(typed).is_err(), "{typed:?}");
         }

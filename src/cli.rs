@@ -21,6 +21,7 @@ use crate::address::Listen;
 use crate::capabilities::CapSet;
 use crate::failure::hinted;
 use crate::ids::octal;
+use crate::prefix;
 use crate::userspec::{Part, UserSpec};
 use grammar::{Typed, given, many, one, path, placed, text};
 
@@ -353,6 +354,10 @@ impl Mkdir {
                 let mode = std::str::from_utf8(mode.get(1..).unwrap_or_default()).ok().and_then(|mode| octal(mode, 0o7777));
                 let why =
                     || format!("--mkdir '{}': behind the last colon stands a mode, octal, 0 to 7777", typed.to_string_lossy());
+                // file:/data has no mode.
+                if mode.is_none() && bytes.get(colon..).unwrap_or_default().contains(&b'/') {
+                    prefix::refuse_in_path("--mkdir", bytes)?;
+                }
                 (path, mode.with_context(why)?)
             }
         };

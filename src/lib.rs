@@ -7,7 +7,7 @@
 //!
 //! | what happens | where |
 //! |---|---|
-//! | what was typed | [`cli`], [`userspec`], [`address`] |
+//! | what was typed | [`cli`], [`userspec`], [`address`], [`prefix`] |
 //! | what this host is like | [`host`], [`accounts`], [`activation`] |
 //! | what will be done, every decision | [`plan`], [`identity`], [`environment`]; told by [`tell`] |
 //! | what can be known to fail | [`preflight`], [`user_namespace`] |
@@ -38,6 +38,7 @@ pub mod init;
 pub mod limits;
 pub mod pathwalk;
 pub mod plan;
+pub mod prefix;
 pub mod preflight;
 pub mod printable;
 pub mod proof;
@@ -69,7 +70,7 @@ pub fn run(start: Start) -> Result<(), Failure> {
         preflight::check(&plan)?;
     }
     if args.mode != Mode::Run {
-        return tell::plan(&plan, &args).at(Stage::Plan);
+        return tell::plan(&plan, &args, &host).at(Stage::Plan);
     }
     plan.warnings.iter().for_each(|warning| warn(warning));
     let acquired = acquire::perform(&plan).at(Stage::Chores)?;

@@ -1,5 +1,7 @@
 //! The plan in words: `--dry-run` for people, `--dry-run=json` for programs. Changes nothing.
 
+mod sockets;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -9,14 +11,17 @@ use serde_json::{Value, json};
 use crate::cli::{Args, ChownPolicy, Demand, Init, Limits, Mode, Session, Target};
 use crate::confine::landlock::Told;
 use crate::failure::{Printable, lossy};
+use crate::host::Host;
 use crate::plan::{Bounding, Groups, NoNewPrivs, Plan, Role};
 use crate::printable::{self, shortened};
+use sockets::Bound;
 
 /// Prints the plan in the form that was asked for.
-pub fn plan(plan: &Plan, args: &Args) -> Result<(), Error> {
+pub fn plan(plan: &Plan, args: &Args, host: &Host) -> Result<(), Error> {
+    let bound: Vec<Bound> = plan.listen.iter().map(|socket| Bound::of(socket, plan, host)).collect();
     match args.mode {
-        Mode::TellJson => print(&printable::json(&format!("{:#}\n", as_json(plan)))),
-        Mode::Tell | Mode::Run => print(&as_text(plan)),
+        Mode::TellJson => print(&printable::json(&format!("{:#}\n", as_json(plan, &bound)))),
+        Mode::Tell | Mode::Run => print(&as_text(plan, &bound)),
     }
 }
 
@@ -27,17 +32,16 @@ pub fn print(text: &str) -> Result<(), Error> {
 }
 
 /// One line for each thing the plan says, the same words as in the manual.
-#[must_use]
-pub fn as_text(plan: &Plan) -> String {
+fn as_text(plan: &Plan, bound: &[Bound]) -> String {
     let mut text = String::new();
-    for (what, says) in lines(plan) {
+    for (what, says) in lines(plan, bound) {
         // Writing to a String can't fail.
         let _ = writeln!(text, "{what:<14}{}", Printable(&says));
     }
     text
 }
 
-fn lines(plan: &Plan) -> Vec<(&'static str, String)> {
+fn lines(plan: &Plan, bound: &[Bound]) -> Vec<(&'static str, String)> {
     let mut lines = vec![
         ("runs as", plan.identity.to_string()),
         ("groups", groups(plan)),
@@ -59,7 +63,7 @@ fn lines(plan: &Plan) -> Vec<(&'static str, String)> {
         let demand = if chown.demand == Demand::May { ", with a warning where it can't be done" } else { "" };
         lines.push(("chown", format!("{} and all below{policy}{demand}", lossy(&chown.path))));
     }
-    for (fd, name, what) in sockets(plan) {
+    for (fd, name, what) in handed(plan, bound) {
         lines.push(("descriptor", format!("{fd} {name}: {what}")));
     }
     for secret in &plan.secrets {
@@ -170,11 +174,21 @@ fn no_new_privs(plan: &Plan) -> &'static str {
 }
 
 /// Number, name and origin of every descriptor that is handed on by sd_listen_fds(3).
-fn sockets(plan: &Plan) -> Vec<(usize, &str, String)> {
+fn handed<'a>(plan: &'a Plan, bound: &[Bound]) -> Vec<(usize, &'a str, String)> {
     let inherited = plan.inherited.names().iter().map(|name| (name.as_str(), "received".to_owned()));
-    let own = plan.listen.iter().map(|socket| (socket.wanted.name.as_str(), format!("listens on {}", socket.wanted)));
+    let names = plan.listen.iter().map(|socket| socket.wanted.name.as_str());
+    let own = names.zip(bound.iter().map(|bound| format!("listens on {}", bound.as_text())));
     let files = plan.open.iter().map(|open| (open.name.as_str(), format!("opens {} {}", lossy(&open.path), open.access.word())));
     inherited.chain(own).chain(files).zip(3..).map(|((name, what), fd)| (fd, name, what)).collect()
+}
+
+fn handed_as_json(plan: &Plan, bound: &[Bound]) -> Value {
+    let first = plan.inherited.names().len();
+    let one = |(index, (fd, name, what)): (usize, (usize, &str, String))| {
+        let bound = index.checked_sub(first).and_then(|own| bound.get(own));
+        json!({ "fd": fd, "name": name, "what": what, "bind": bound.map(Bound::as_json) })
+    };
+    handed(plan, bound).into_iter().enumerate().map(one).collect()
 }
 
 fn command(plan: &Plan) -> Vec<String> {
@@ -183,7 +197,7 @@ fn command(plan: &Plan) -> Vec<String> {
 
 /// The same for programs. Bytes that are no UTF-8 come as U+FFFD.
 #[must_use]
-pub fn as_json(plan: &Plan) -> Value {
+fn as_json(plan: &Plan, bound: &[Bound]) -> Value {
     let name = plan.identity.entry.as_ref().map(|entry| String::from_utf8_lossy(&entry.name).into_owned());
     // Names alone: values may be secrets, and what is printed here ends up in logs.
     let environment: Vec<String> = plan.environment.names().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
@@ -209,7 +223,7 @@ pub fn as_json(plan: &Plan) -> Value {
             ChownPolicy::Always => "always",
             ChownPolicy::OnRootMismatch => "on-root-mismatch",
         },
-        "sockets": sockets(plan).into_iter().map(|(fd, name, what)| json!({ "fd": fd, "name": name, "what": what })).collect::<Vec<_>>(),
+        "sockets": handed_as_json(plan, bound),
         "secrets": plan.secrets.iter().map(|s| json!({ "name": s.name, "path": lossy(&s.path), "fd": s.number })).collect::<Vec<_>>(),
         "kept_descriptors": plan.kept_descriptors,
         "directory": plan.chdir.as_deref().map(lossy),

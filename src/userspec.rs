@@ -7,6 +7,7 @@ use anyhow::{Error, anyhow, bail};
 
 use crate::failure::hinted;
 use crate::ids;
+use crate::prefix;
 
 /// Who the command is to run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,7 @@ impl UserSpec {
             if path.is_empty() {
                 return Err(refused("@", "no path stands behind the @"));
             }
+            prefix::refuse_in_path("USER '@PATH'", path)?;
             return Ok(Self::OwnerOf(CString::new(path)?));
         }
         let text = argument.to_str().ok_or_else(|| refused(&argument.to_string_lossy(), "it is not UTF-8"))?;

@@ -123,8 +123,7 @@ fn unix_abstract(name: &[u8], kind: Kind) -> Result<OwnedFd, Error> {
 /// done to it by name afterwards, when the name may stand for something else.
 fn unix_path(path: &CStr, socket: &Socket, plan: &Plan) -> Result<OwnedFd, Error> {
     let Socket { wanted, owner } = socket;
-    let mode = wanted.choices.iter().find_map(|choice| if let Choice::Mode(mode) = choice { Some(*mode) } else { None });
-    let mode = mode.unwrap_or(0o660);
+    let mode = mode(wanted);
     let parent = directory_of_socket(path, plan)?;
     remove_stale(&parent, wanted.kind)?;
     let (uid, gid) = owners(*owner, mode, plan, &parent)?;
@@ -139,6 +138,34 @@ fn unix_path(path: &CStr, socket: &Socket, plan: &Plan) -> Result<OwnedFd, Error
     sys::umask(mask).map_err(|errno| call("umask", errno))?;
     bound?;
     Ok(socket)
+}
+
+fn mode(wanted: &Listen) -> u32 {
+    let mode = wanted.choices.iter().find_map(|choice| if let Choice::Mode(mode) = choice { Some(*mode) } else { None });
+    mode.unwrap_or(0o660)
+}
+
+/// Mode, user and group that the name of a Unix socket will have, for who only asks; none where it has no name. Its
+/// directory may not be there yet, and then gives it no group.
+#[must_use]
+pub fn name_of(socket: &Socket, plan: &Plan) -> Option<(u32, u32, u32)> {
+    let Address::Path(path) = &socket.wanted.address else { return None };
+    let mode = mode(&socket.wanted);
+    let by_default = || {
+        let (uid, gid) = maker::own_ids().ok()?;
+        Some(socket.owner.unwrap_or((uid, if plan.role == Role::Switching { plan.identity.gid } else { gid })))
+    };
+    let parent = directory_of_socket(path, plan).ok();
+    let facts = parent.as_ref().and_then(|parent| sys::facts(parent.directory.as_fd()).ok());
+    let (uid, gid) = by_default()?;
+    let inherited = facts.filter(|facts| facts.mode & libc::S_ISGID != 0).map(|facts| facts.gid);
+    Some((mode, uid.get(), inherited.unwrap_or(gid.get())))
+}
+
+/// Whether sockets of IPv6 can be made.
+#[must_use]
+pub fn has_version_6(kind: Kind) -> bool {
+    open(AddressFamily::Inet6, kind).is_ok()
 }
 
 /// Whom the name is to belong to: what `owner=` says; or root and the target's group, so that its members may connect.

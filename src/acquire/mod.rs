@@ -3,7 +3,7 @@
 mod chown;
 pub mod files;
 mod holder;
-mod listen;
+pub mod listen;
 mod maker;
 mod mkdir;
 mod secrets;

@@ -151,12 +151,7 @@ impl Ports {
                 match range(part) {
                     _ if part == "none" => none = true,
                     Some(range) => ports.push(range),
-                    None => {
-                        return Err(hinted(
-                            format!("--{name} '{typed}': '{part}' is no port"),
-                            "write a port, 0 to 65535, a range of them, or none: 80, 8000-8010, 80,443",
-                        ));
-                    }
+                    None => return Err(no_port(name, typed, part)),
                 }
             }
         }
@@ -202,6 +197,16 @@ impl fmt::Display for Ports {
         }
         Ok(())
     }
+}
+
+/// An address is shown what of it counts: a rule is for a port, whatever the address.
+fn no_port(name: &str, typed: &str, part: &str) -> Error {
+    let behind = part.trim_end_matches('/').trim_end_matches("/tcp").rsplit(':').next().unwrap_or_default();
+    let hint = match range(behind).filter(|_| !part.to_ascii_lowercase().starts_with("udp") && behind.len() < part.len()) {
+        Some(_) => format!("a rule is for a port of TCP, whatever the address: write --{name} {behind}"),
+        None => "write a port, 0 to 65535, a range of them, or none: 80, 8000-8010, 80,443".to_owned(),
+    };
+    hinted(format!("--{name} '{typed}': '{part}' is no port"), hint)
 }
 
 fn range(typed: &str) -> Option<RangeInclusive<u16>> {

@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::failure::{ALIKE, hinted, likeness};
+use crate::prefix;
 
 /// What was typed, by option.
 pub type Typed = ArgMatches;
@@ -186,5 +187,6 @@ pub fn path(option: &str, typed: &OsStr) -> Result<CString, Error> {
     if typed.is_empty() {
         bail!("--{option}: the path is empty");
     }
+    prefix::refuse_in_path(&format!("--{option}"), typed.as_bytes())?;
     Ok(CString::new(typed.as_bytes())?)
 }

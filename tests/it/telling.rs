@@ -19,6 +19,7 @@ pub fn cases() -> Vec<Case> {
         what_cant_be_run_is_126_and_says_why,
         options_behind_user_get_a_hint,
         dry_run_tells_the_plan_and_changes_nothing,
+        dry_run_tells_what_will_be_bound,
         dry_run_refuses_what_a_run_would,
         help_fits_one_screen_and_version_says_one_line,
         help_names_every_option,
@@ -133,7 +134,7 @@ fn dry_run_tells_the_plan_and_changes_nothing() -> Outcome {
          no_new_privs  set\n\
          mkdir         {} mode 2770\n\
          chown         {data} and all below\n\
-         descriptor    3 http: listens on http=80\n\
+         descriptor    3 http: listens on tcp [::]:80, both families\n\
          directory     /\n\
          umask         0027\n\
          command       cat server.js \\u{{1b}}[2J\n",
@@ -143,10 +144,42 @@ fn dry_run_tells_the_plan_and_changes_nothing() -> Outcome {
     let ran = jail.run(&line("--dry-run=json"))?;
     let told: serde_json::Value = serde_json::from_str(&ran.stdout)?;
     assert_eq!(told["user"], serde_json::json!({ "name": "node", "uid": 1000, "gid": 1000, "groups": [1, 4, 100, 1000] }));
-    assert_eq!(told["sockets"][0], serde_json::json!({ "fd": 3, "name": "http", "what": "listens on http=80" }));
+    let socket = &told["sockets"][0];
+    assert_eq!((&socket["fd"], &socket["name"]), (&3.into(), &"http".into()));
+    assert_eq!(socket["what"], "listens on tcp [::]:80, both families");
     assert_eq!((&told["capabilities"], &told["role"]), (&serde_json::json!(["CAP_KILL"]), &"switching".into()));
     assert!(!ran.stdout.contains("/home/node"), "values of variables may be secrets");
     assert_eq!((owner(&data), jail.work().join("new").exists()), ((0, 0), false));
+    Ok(())
+}
+
+fn dry_run_tells_what_will_be_bound() -> Outcome {
+    let jail = Jail::new()?.setup("mkdir -p $W/shared; chgrp games $W/shared; chmod 2755 $W/shared");
+    let (plain, shared) = (jail.at("s"), jail.at("shared/s"));
+    for (typed, told) in [
+        ("80", "tcp [::]:80, both families".to_owned()),
+        ("80,v6only", "tcp [::]:80, IPv6 alone".to_owned()),
+        ("[::]:80", "tcp [::]:80, both families unless net.ipv6.bindv6only is set".to_owned()),
+        ("[::]:80,v6only=no", "tcp [::]:80, both families".to_owned()),
+        ("127.0.0.1:80,backlog=7,reuse-port", "tcp 127.0.0.1:80, backlog 7, reuse-port".to_owned()),
+        ("[0:0::1]:80", "tcp [::1]:80".to_owned()),
+        ("[fe80::1%lo]:80", "tcp [fe80::1%lo]:80".to_owned()),
+        ("udp:53", "udp [::]:53, both families".to_owned()),
+        ("@app", "unix @app".to_owned()),
+        (&plain, format!("unix {plain}, 0660 root:node")),
+        (&format!("udp:{plain},mode=600,owner=games"), format!("unix datagram {plain}, 0600 games:games")),
+        (&shared, format!("unix {shared}, 0660 root:games")),
+    ] {
+        let ran = jail.run(&["--dry-run", "--listen", &format!("x={typed}"), "node", "true"])?;
+        assert!(ran.code == 0 && ran.stdout.contains(&format!("3 x: listens on {told}\n")), "{typed}: {ran:?}");
+        let ran = jail.run(&["--dry-run=json", "--listen", typed, "node", "true"])?;
+        let json: serde_json::Value = serde_json::from_str(&ran.stdout)?;
+        assert_eq!(json["sockets"][0]["what"], format!("listens on {told}"));
+        assert!(told.contains(json["sockets"][0]["bind"]["address"].as_str().unwrap_or("none")), "{json}");
+    }
+    // What was told is what is bound.
+    let ran = jail.run(&["--listen", &plain, "--chdir", "/", "node", "stat", "-c", "%a %U:%G", &plain])?;
+    assert_eq!(ran.stdout, "660 root:node\n", "{ran:?}");
     Ok(())
 }
 

@@ -27,10 +27,12 @@ fn a_port_is_a_number_a_range_or_none() -> Outcome {
         no(&["--bind-tcp", "90-80", "1:1", "true"], "--bind-tcp '90-80': '90-80' is no port"),
         no(&["--connect-tcp", "-1", "1:1", "true"], "--connect-tcp '-1': '-1' is no port"),
         no(&["--connect-tcp", "080", "1:1", "true"], "--connect-tcp '080': '080' is no port"),
-        no(&["--connect-tcp", "127.0.0.1:80", "1:1", "true"], "--connect-tcp '127.0.0.1:80': '127.0.0.1:80' is no port"),
+        no(&["--connect-tcp", "udp:80", "1:1", "true"], "--connect-tcp 'udp:80': 'udp:80' is no port"),
     ];
     anybody_is_told(&told.map(|mistake| mistake.hint(PORTS)))?;
     anybody_is_told(&[
+        no(&["--connect-tcp", "127.0.0.1:80", "1:1", "true"], "--connect-tcp '127.0.0.1:80': '127.0.0.1:80' is no port")
+            .hint("a rule is for a port of TCP, whatever the address: write --connect-tcp 80"),
         no(&["--bind-tcp"], "--bind-tcp needs a value"),
         no(&["--bind-tcp", "none,80", "1:1", "true"], "--bind-tcp: none stands alone"),
         no(&["--bind-tcp", "none", "--bind-tcp", "80", "1:1", "true"], "--bind-tcp: none stands alone"),

@@ -19,6 +19,8 @@ pub fn cases() -> Vec<Case> {
         a_descriptor_is_a_number,
         a_variable_is_a_name_and_a_value,
         an_address_is_what_systemd_takes,
+        a_word_in_front_of_an_address_is_refused_and_the_right_form_shown,
+        a_path_that_begins_like_a_url_is_refused_and_the_right_form_shown,
         a_policy_or_a_format_is_one_of_those_there_are,
         what_init_is_to_do_is_spelled_as_in_the_manual,
         a_user_is_spelled_as_in_the_table,
@@ -249,10 +251,6 @@ fn an_address_is_what_systemd_takes() -> Outcome {
         no(&["--listen", "0", "1:1", "true"], "--listen '0': '0' is no port: ports are 1 to 65535"),
         no(&["--listen", "65536", "1:1", "true"], "--listen '65536': '65536' is no port: ports are 1 to 65535"),
         no(&["--listen", "-80", "1:1", "true"], "--listen '-80': '-80' is no port: ports are 1 to 65535"),
-        no(
-            &["--listen", "unix:/run/s", "1:1", "true"],
-            "--listen 'unix:/run/s': a path or @name stands there as it is, without unix:",
-        ),
         no(&["--listen", "http", "1:1", "true"], "--listen 'http': 'http' is no port: ports are 1 to 65535"),
         no(&["--listen", "http=", "1:1", "true"], "--listen 'http=': the address is empty"),
         no(&["--listen", "=80", "1:1", "true"], "--listen '=80': a name is 1 to 255 printable ASCII characters without a colon"),
@@ -280,13 +278,74 @@ fn an_address_is_what_systemd_takes() -> Outcome {
         no(&["--listen", "./app.sock", "1:1", "true"], "--listen './app.sock': a path begins with '/'"),
         no(&["--listen", "udp:", "1:1", "true"], "--listen 'udp:': the address is empty"),
         no(
-            &["--listen", "http://0.0.0.0:80", "1:1", "true"],
-            "--listen 'http://0.0.0.0:80': 'http://0.0.0.0' is no IP address, and names are not looked up",
+            &["--listen", "tcp:", "1:1", "true"],
+            "--listen 'tcp:': 'tcp:' is no part of an address: udp: alone may stand in front",
+        ),
+        no(
+            &["--listen", "vsock:2:80", "1:1", "true"],
+            "--listen 'vsock:2:80': 'vsock:2' is no IP address, and names are not looked up",
         ),
         no(&["--listen", "*:80", "1:1", "true"], "--listen '*:80': '*' is no IP address, and names are not looked up"),
         no(&["--listen", ":80", "1:1", "true"], "--listen ':80': no address stands before the colon"),
     ];
     anybody_is_told(&mistakes.map(|mistake| mistake.hint(ADDR)))
+}
+
+/// A word in front is never dropped, nor made part of a name.
+fn a_word_in_front_of_an_address_is_refused_and_the_right_form_shown() -> Outcome {
+    for (typed, word, right) in [
+        ("tcp://0.0.0.0:80", "tcp://", "0.0.0.0:80"),
+        ("udp://0.0.0.0:80", "udp://", "udp:0.0.0.0:80"),
+        ("tcp:80", "tcp:", "80"),
+        ("http=tcp:80,backlog=5", "tcp:", "http=80,backlog=5"),
+        ("http://0.0.0.0:80", "http://", "0.0.0.0:80"),
+        ("unix:/run/s", "unix:", "/run/s"),
+        ("a=unix:///run/x\\,y,mode=0600", "unix://", "a=/run/x\\,y,mode=0600"),
+        ("unix:@a", "unix:", "@a"),
+        ("udp:unix:/run/s", "unix:", "udp:/run/s"),
+        ("//0.0.0.0:80", "//", "0.0.0.0:80"),
+        ("UDP:53", "UDP:", "udp:53"),
+        ("80/tcp", "/tcp", "80"),
+    ] {
+        let ran = Ran::of(as_anybody(None).args(["--listen", typed, "1:1", "true"]).output()?);
+        let expected = format!(
+            "stepdown: --listen '{typed}': '{word}' is no part of an address: udp: alone may stand in front\n\
+             stepdown: hint: write {right}\n"
+        );
+        assert_eq!((ran.code, ran.stderr), (125, expected));
+    }
+    for (typed, says) in [
+        ("tcp:80", "write --bind-tcp 80\n"),
+        ("0.0.0.0:80", "write --bind-tcp 80\n"),
+        ("80/tcp", "write --bind-tcp 80\n"),
+        ("udp:53", "write a port"),
+    ] {
+        let ran = Ran::of(as_anybody(None).args(["--bind-tcp", typed, "1:1", "true"]).output()?);
+        assert!(ran.code == 125 && ran.stderr.contains("is no port\n") && ran.stderr.contains(says), "{typed}: {ran:?}");
+    }
+    Ok(())
+}
+
+/// `file:/data` is no directory called `file:`.
+fn a_path_that_begins_like_a_url_is_refused_and_the_right_form_shown() -> Outcome {
+    for option in ["--chown", "--chown-if-possible", "--mkdir", "--open", "--ro", "--rwx", "--seccomp", "--chdir"] {
+        for (typed, right) in
+            [("file:///x/data", "/x/data, or ./file:///x/data if"), ("foo:bar/x", "./foo:bar/x if"), ("unix:/x", "/x, or")]
+        {
+            let ran = Ran::of(as_anybody(None).args([option, typed, "1:1", "true"]).output()?);
+            let word = typed.split_once(':').map_or("", |(word, _)| word);
+            assert!(
+                ran.stderr.starts_with(&format!("stepdown: {option} '{typed}': '{word}:' stands in front of the path")),
+                "{ran:?}"
+            );
+            assert!(ran.code == 125 && ran.stderr.contains(&format!("hint: write {right}")), "{ran:?}");
+        }
+    }
+    for line in [&["--secret", "KEY=file:/x", "1:1", "true"][..], &["@file:/x", "true"]] {
+        let ran = Ran::of(as_anybody(None).args(line).output()?);
+        assert!(ran.code == 125 && ran.stderr.contains("hint: write /x, or ./file:/x if"), "{ran:?}");
+    }
+    Ok(())
 }
 
 fn a_policy_or_a_format_is_one_of_those_there_are() -> Outcome {
