@@ -6,6 +6,7 @@
 //! like, and never spoils another. The first match wins.
 
 use crate::ids::{Gid, Uid};
+use crate::line_ends::{self, Trace};
 
 /// One line of /etc/passwd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,28 +41,65 @@ impl Group<'_> {
     }
 }
 
-/// The entries of /etc/passwd.
-pub fn users(passwd: &[u8]) -> impl Iterator<Item = User<'_>> {
-    lines(passwd).filter_map(|line| {
+impl<'a> User<'a> {
+    fn of(line: &'a [u8]) -> Option<Self> {
         let [name, _password, uid, gid, _gecos, home, shell] = fields(line)?;
         Some(User { name, uid: Uid::parse(uid).ok()?, gid: Gid::parse(gid).ok()?, home, shell })
-    })
+    }
+}
+
+impl<'a> Group<'a> {
+    fn of(line: &'a [u8]) -> Option<Self> {
+        let [name, _password, gid, members] = fields(line)?;
+        Some(Group { name, gid: Gid::parse(gid).ok()?, members })
+    }
+}
+
+/// The entries of /etc/passwd.
+pub fn users(passwd: &[u8]) -> impl Iterator<Item = User<'_>> {
+    lines(passwd).filter_map(User::of)
 }
 
 /// The entries of /etc/group.
 pub fn groups(group: &[u8]) -> impl Iterator<Item = Group<'_>> {
-    lines(group).filter_map(|line| {
-        let [name, _password, gid, members] = fields(line)?;
-        Some(Group { name, gid: Gid::parse(gid).ok()?, members })
+    lines(group).filter_map(Group::of)
+}
+
+/// A line that would be an entry but for what stands at its end or its start. It counts for nothing, like any other that is
+/// malformed, and whoever loses by that is told.
+pub struct Lost<E> {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What makes it none.
+    pub trace: Trace,
+    /// The entry that it would be.
+    pub entry: E,
+}
+
+/// The entries of /etc/passwd that are lost.
+pub fn lost_users(passwd: &[u8]) -> impl Iterator<Item = Lost<User<'_>>> {
+    lost(passwd, User::of)
+}
+
+/// The entries of /etc/group that are lost.
+pub fn lost_groups(group: &[u8]) -> impl Iterator<Item = Lost<Group<'_>>> {
+    lost(group, Group::of)
+}
+
+fn lost<'a, E: 'a>(file: &'a [u8], read: impl Fn(&'a [u8]) -> Option<E> + 'a) -> impl Iterator<Item = Lost<E>> + 'a {
+    lines(file).zip(1..).filter_map(move |(text, line)| {
+        let trace = line_ends::trace(text)?;
+        Some(Lost { line, trace, entry: read(line_ends::plain(text))? })
     })
 }
 
-/// The number, from 1, of the first line that begins as an entry of that name would. Where the name
-/// was not found, that line is malformed, and whoever wrote it wants to know.
+/// The number, from 1, of the first line that begins as an entry of that name would, and what stands at its ends. Where the
+/// name was not found, that line is malformed, and whoever wrote it wants to know.
 #[must_use]
-pub fn malformed_line(file: &[u8], name: &[u8]) -> Option<usize> {
-    let begins = |line: &[u8]| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(b":"));
-    lines(file).position(begins).map(|index| index + 1)
+pub fn malformed_line(file: &[u8], name: &[u8]) -> Option<(usize, Option<Trace>)> {
+    let begins = |line: &[u8]| line_ends::plain(line).strip_prefix(name).is_some_and(|rest| rest.starts_with(b":"));
+    let (line, number) = lines(file).zip(1..).find(|(line, _)| begins(line))?;
+    Some((number, line_ends::trace(line)))
 }
 
 fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -71,7 +109,10 @@ fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Exactly `N` fields, the first one a name; else the line is no entry. `#` begins a comment, `+` and
 /// `-` an NIS line, and a control character has no business in either file.
 fn fields<const N: usize>(line: &[u8]) -> Option<[&[u8]; N]> {
-    if matches!(line.first(), None | Some(b':' | b'#' | b'+' | b'-')) || line.iter().any(u8::is_ascii_control) {
+    if matches!(line.first(), None | Some(b':' | b'#' | b'+' | b'-'))
+        || line.iter().any(u8::is_ascii_control)
+        || line_ends::trace(line).is_some()
+    {
         return None;
     }
     let mut found = [&b""[..]; N];
@@ -110,8 +151,19 @@ mod tests {
 
     #[test]
     fn a_malformed_line_is_found_again_for_the_message() {
-        assert_eq!(malformed_line(b"a:x:1\nnode:x:1000", b"node"), Some(2));
+        assert_eq!(malformed_line(b"a:x:1\nnode:x:1000", b"node"), Some((2, None)));
+        assert_eq!(malformed_line(b"node:x:1000\r\n", b"node"), Some((1, Some(Trace::CarriageReturn))));
+        assert_eq!(malformed_line(b"\xef\xbb\xbfnode:x:1000", b"node"), Some((1, Some(Trace::ByteOrderMark))));
         assert_eq!(malformed_line(b"nodejs:x:1000", b"node"), None);
+    }
+
+    #[test]
+    fn an_entry_in_cr_lf_or_behind_a_byte_order_mark_is_lost_and_told_as_such() {
+        let group = b"\xef\xbb\xbfroot:x:0:\naudio:x:29:node\r\nbroken:x\r\nnode:x:1000:\n";
+        let lost: Vec<_> = lost_groups(group).map(|lost| (lost.line, lost.trace, lost.entry.gid.get())).collect();
+        assert_eq!(lost, [(1, Trace::ByteOrderMark, 0), (2, Trace::CarriageReturn, 29)]);
+        assert_eq!(groups(group).map(|group| group.gid.get()).collect::<Vec<_>>(), [1000]);
+        assert!(lost_groups(group).any(|lost| lost.entry.lists(b"node")));
     }
 
     /// Bytes that look like passwd(5) often enough to get past the first checks.

@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
 
 use crate::ids;
+use crate::line_ends;
 
 /// SD_LISTEN_FDS_START.
 pub const FIRST: RawFd = 3;
@@ -53,6 +54,11 @@ pub struct Process<Open, Id> {
 /// Reads the protocol's variables. A process id is used again when its process is gone, so LISTEN_PIDFDID must be
 /// right as well where it is set; where the kernel can't tell, LISTEN_PID decides, as in sd_listen_fds(3).
 pub fn inherited(environment: &[&CStr], own: &Process<impl Fn(RawFd) -> bool, impl Fn() -> Option<u64>>) -> Inherited {
+    let meant = value(environment, b"LISTEN_PID").map(line_ends::plain);
+    let foreign = |name: &&[u8]| value(environment, name).is_some_and(|value| line_ends::trace(value).is_some());
+    if meant.is_some_and(|meant| meant == own.pid.to_string().as_bytes()) && VARIABLES.iter().any(foreign) {
+        return Inherited::Unfit("a LISTEN_* variable ends in a carriage return, as lines do that end in CR LF");
+    }
     if value(environment, b"LISTEN_PID").is_none_or(|meant| meant != own.pid.to_string().as_bytes()) {
         return Inherited::Nothing;
     }

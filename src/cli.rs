@@ -21,6 +21,7 @@ use crate::address::Listen;
 use crate::capabilities::CapSet;
 use crate::failure::hinted;
 use crate::ids::octal;
+use crate::line_ends::{self, Trace};
 use crate::prefix;
 use crate::userspec::{Part, UserSpec};
 use grammar::{Typed, given, many, one, path, placed, text};
@@ -191,14 +192,36 @@ pub fn parse(arguments: &[&'static CStr]) -> Result<Request, Error> {
 }
 
 fn with_options(typed: &[&'static CStr]) -> Result<Request, Error> {
-    let (options, count) = grammar::read(typed)?;
+    let (options, count) = grammar::read(typed).map_err(|error| match typed.iter().find_map(|word| foreign(word)) {
+        Some(trace) => hinted(format!("{error:#}"), trace.mending_of_the_source()),
+        None => error,
+    })?;
     if given(&options, "help") {
         return Ok(Request::Print(HELP));
     }
     if given(&options, "version") {
         return Ok(Request::Print(VERSION));
     }
-    operands(typed.get(typed.len() - count..).unwrap_or_default(), Some(&options))
+    let (ours, operands_typed) = typed.split_at_checked(typed.len() - count).unwrap_or_default();
+    refuse_foreign(ours)?;
+    operands(operands_typed, Some(&options))
+}
+
+fn foreign(word: &CStr) -> Option<Trace> {
+    line_ends::trace(word.to_bytes())
+}
+
+/// A script in CR LF has a carriage return at the end of each line's last word. In the value of a variable one may be meant.
+fn refuse_foreign(words: &[&'static CStr]) -> Result<(), Error> {
+    let mut before = c"";
+    for &word in words {
+        let is_variable = before == c"--env" || word.to_bytes().starts_with(b"--env=");
+        if let Some(trace) = foreign(word).filter(|_| !is_variable) {
+            return Err(hinted(format!("'{}' {trace}", crate::failure::lossy(word)), trace.mending_of_the_source()));
+        }
+        before = word;
+    }
+    Ok(())
 }
 
 /// USER [--] COMMAND [ARG...]

@@ -10,6 +10,7 @@ use crate::acquire::Acquired;
 use crate::descriptors;
 use crate::diagnosis::{self, Diagnosis};
 use crate::failure::{At, Failure, Stage, call, hinted, lossy};
+use crate::line_ends;
 use crate::plan::Plan;
 use crate::printable::brief;
 use crate::proof::Dropped;
@@ -126,7 +127,12 @@ fn missing(plan: &Plan, closed: &[CString]) -> Failure {
     } else {
         format!("COMMAND '{name}' does not exist")
     };
-    let error = if name.starts_with('-') {
+    let searched = if is_searched(plan) { path(plan) } else { &[] };
+    let foreign = line_ends::trace(name.as_bytes()).or_else(|| line_ends::trace(searched));
+    let error = if let Some(trace) = foreign {
+        let what = if line_ends::trace(name.as_bytes()).is_some() { "its name" } else { "PATH" };
+        hinted(message, format!("{what} {trace}: {}", trace.mending_of_the_source()))
+    } else if name.starts_with('-') {
         hinted(message, "options of stepdown stand before USER; what stands behind it is the command's")
     } else {
         Error::msg(message)

@@ -14,6 +14,7 @@ use crate::environment::Home;
 use crate::failure::hinted;
 use crate::host::{Host, Setgroups};
 use crate::ids::{Gid, Uid};
+use crate::line_ends::{self, Trace};
 use crate::plan::Groups;
 use crate::printable::brief;
 use crate::sys::{NGROUPS_MAX, Triple};
@@ -64,6 +65,22 @@ impl Identity {
             bail!("{identity} has {} groups; the kernel takes {NGROUPS_MAX} at most", identity.groups.len());
         }
         Ok(identity)
+    }
+
+    /// Lines of the account files that would have made another identity of it, and count for nothing.
+    #[must_use]
+    pub fn warnings(&self, args: &Args, host: &Host) -> Vec<String> {
+        let own = self.entry.as_ref().map(|entry| entry.name.as_slice());
+        let of_user = |user: &accounts::User<'_>| user.uid == self.uid || Some(user.name) == own;
+        let users = accounts::lost_users(&host.passwd).filter(|found| of_user(&found.entry));
+        let users = users.map(|found| lost(found.line, "/etc/passwd", found.trace));
+        let listed = args.groups.is_none() && matches!(args.spec, UserSpec::Account { group: None, .. });
+        let groups = accounts::lost_groups(&host.group).filter(|found| listed && own.is_some_and(|own| found.entry.lists(own)));
+        let groups = groups.map(|found| {
+            let name = String::from_utf8_lossy(found.entry.name);
+            format!("without group {name}: {}", lost(found.line, "/etc/group", found.trace))
+        });
+        users.chain(groups).collect()
     }
 
     /// Whom `owner=` of a socket means: the ids alone.
@@ -152,9 +169,10 @@ impl<'a> Named<'a> {
                 (entry.gid, GroupIs::Entrys)
             }
             (None, None) => {
+                let found = accounts::lost_users(&host.passwd).find(|lost| lost.entry.uid == uid);
                 return Err(hinted(
                     format!("uid {uid} is not in /etc/passwd, so its group is unknown"),
-                    format!("write {uid}:GID"),
+                    found.map_or_else(|| format!("write {uid}:GID"), |found| lost(found.line, "/etc/passwd", found.trace)),
                 ));
             }
         };
@@ -204,6 +222,9 @@ fn expand(part: &Part, host: &Host) -> Result<(Account, Origin), Error> {
             ));
         }
     };
+    if let Some(trace) = line_ends::trace(value.as_bytes()) {
+        return Err(hinted(format!("the variable {name} is '{value}': it {trace}"), trace.mending_of_the_source()));
+    }
     match Account::parse(value) {
         // A variable can't smuggle in what only the command line may say, or what no account is called.
         Ok(Account::Name(found)) if found.contains(['@', '$', '/']) => {
@@ -233,10 +254,17 @@ fn group_id(account: &Account, host: &Host) -> Result<Gid, Error> {
 fn not_found(what: &str, name: &str, path: &str, file: &[u8]) -> Error {
     let message = format!("there is no {what} '{name}' in {path}");
     match accounts::malformed_line(file, name.as_bytes()) {
-        Some(line) => hinted(message, format!("line {line} of {path} begins so, but is malformed and counts for nothing")),
+        Some((line, Some(trace))) => hinted(message, lost(line, path, trace)),
+        Some((line, None)) => {
+            hinted(message, format!("line {line} of {path} begins so, but is malformed and counts for nothing"))
+        }
         None if file.is_empty() => hinted(message, format!("{path} is missing or empty; write UID:GID in numbers")),
         None => anyhow!(message),
     }
+}
+
+fn lost(line: usize, path: &str, trace: Trace) -> String {
+    format!("line {line} of {path} {trace}, and counts for nothing: {}", trace.mending(path))
 }
 
 /// Who started us.

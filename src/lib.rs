@@ -7,7 +7,7 @@
 //!
 //! | what happens | where |
 //! |---|---|
-//! | what was typed | [`cli`], [`userspec`], [`address`], [`prefix`] |
+//! | what was typed | [`cli`], [`userspec`], [`address`], [`prefix`], [`line_ends`] |
 //! | what this host is like | [`host`], [`accounts`], [`activation`] |
 //! | what will be done, every decision | [`plan`], [`identity`], [`environment`]; told by [`tell`] |
 //! | what can be known to fail | [`preflight`], [`user_namespace`] |
@@ -36,6 +36,7 @@ pub mod identity;
 pub mod ids;
 pub mod init;
 pub mod limits;
+pub mod line_ends;
 pub mod pathwalk;
 pub mod plan;
 pub mod prefix;

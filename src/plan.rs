@@ -154,6 +154,9 @@ impl Plan {
         let no_new_privs = host.no_new_privs.map_or(NoNewPrivs::Set, NoNewPrivs::AsFound);
         let confinement = Confinement::resolve(&args.confinement, host, no_new_privs)?;
         let mut warnings = confinement.unenforced();
+        if role != Role::Bystander {
+            warnings.extend(identity.warnings(args, host));
+        }
         if let Inherited::Unfit(why) = host.inherited {
             warnings.push(format!("sockets from a service manager are dropped: {why}"));
         }

@@ -7,6 +7,7 @@ use anyhow::{Error, anyhow, bail};
 
 use crate::failure::hinted;
 use crate::ids;
+use crate::line_ends;
 use crate::prefix;
 
 /// Who the command is to run as.
@@ -49,6 +50,9 @@ pub enum Account {
 impl UserSpec {
     /// Reads the argument; looks nothing up.
     pub fn parse(argument: &OsStr) -> Result<Self, Error> {
+        if let Some(trace) = line_ends::trace(argument.as_bytes()) {
+            return Err(hinted(format!("USER '{}': it {trace}", argument.to_string_lossy()), trace.mending_of_the_source()));
+        }
         if let [b'@', path @ ..] = argument.as_bytes() {
             if path.is_empty() {
                 return Err(refused("@", "no path stands behind the @"));

@@ -22,6 +22,8 @@ pub fn cases() -> Vec<Case> {
         without_account_files_numbers_work,
         an_account_file_that_is_no_regular_file_is_an_error_and_never_hangs,
         hostile_account_files_yield_no_root,
+        an_entry_in_cr_lf_or_behind_a_byte_order_mark_is_told,
+        a_value_that_ends_in_a_carriage_return_is_told,
         started_as_the_target_it_goes_on,
         started_as_the_target_in_fewer_groups_it_keeps_those,
         started_in_a_group_beyond_the_plans_it_is_refused,
@@ -240,6 +242,96 @@ fn hostile_account_files_yield_no_root() -> Outcome {
     let report = jail.report(&["twin"])?;
     report.is_exactly(2000, 2000, &[31, 2000]);
     assert_eq!(report.variable("HOME").as_deref(), Some("/first"));
+    Ok(())
+}
+
+const SAID: &str = "ends in a carriage return, as lines do that end in CR LF";
+const MARK: &str = "begins with a byte order mark";
+
+fn an_entry_in_cr_lf_or_behind_a_byte_order_mark_is_told() -> Outcome {
+    // A group is lost, and with it a right, but never in silence.
+    let jail = Jail::new()?.accounts(Some(PASSWD.as_bytes()), Some(b"node:x:1000:\ndialout:x:20:node\r\ntape:x:26:other\r\n"))?;
+    let ran = jail.run(&["node", "id", "-G"])?;
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "1000\n"));
+    let told = format!(
+        "stepdown: warning: without group dialout: line 2 of /etc/group {SAID}, and counts for nothing: \
+         sed -i 's/\\r$//' /etc/group, or dos2unix /etc/group\n"
+    );
+    assert_eq!(ran.stderr, told);
+    for quiet in [&["games"][..], &["node:1000"], &["--groups", "26", "node"], &["1000:1000"]] {
+        let ran = jail.run(&[quiet, &["true"]].concat())?;
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{quiet:?}: nothing is lost");
+    }
+    jail.run(&["node:dialout", "true"])?.refused(125, "hint: line 2 of /etc/group ends in a carriage return");
+    // A user that is lost can't be run as; with a group that is given it is, but without its home.
+    let crlf = PASSWD.replace('\n', "\r\n");
+    let jail = Jail::new()?.accounts(Some(crlf.as_bytes()), Some(b""))?;
+    for spec in ["node", "1000", "node:50"] {
+        let ran = jail.run(&[spec, "true"])?;
+        ran.refused(125, "hint: line 4 of /etc/passwd ends in a carriage return");
+        ran.refused(125, "sed -i 's/\\r$//' /etc/passwd");
+    }
+    let ran = jail.run(&["1000:1000", "true"])?;
+    assert!(ran.code == 0 && ran.stderr.starts_with("stepdown: warning: line 4 of /etc/passwd ends in"), "{ran:?}");
+    // First match wins, and who would have been first is told.
+    let twins = "node:x:7:7::/:\r\nnode:x:1000:1000::/:\n";
+    let ran = Jail::new()?.accounts(Some(twins.as_bytes()), Some(b""))?.run(&["node", "id", "-u"])?;
+    assert!(ran.stdout == "1000\n" && ran.stderr.contains("line 1 of /etc/passwd ends in"), "{ran:?}");
+    let marked = ["\u{feff}node:x:1000:1000::/:\n", "\u{feff}audio:x:29:node\nnode:x:1000:\n"];
+    let jail = Jail::new()?.accounts(Some(marked[0].as_bytes()), Some(b""))?;
+    jail.run(&["node", "true"])?.refused(125, "hint: line 1 of /etc/passwd begins with a byte order mark");
+    let jail = Jail::new()?.accounts(Some(PASSWD.as_bytes()), Some(marked[1].as_bytes()))?;
+    let ran = jail.run(&["node", "id", "-G"])?;
+    assert!(ran.stdout == "1000\n" && ran.stderr.contains(&format!("line 1 of /etc/group {MARK}")), "{ran:?}");
+    Ok(())
+}
+
+fn a_value_that_ends_in_a_carriage_return_is_told() -> Outcome {
+    let jail = Jail::new()?.variable("PUID", "1000\r").variable("PGID", "node\r").variable("BOM", "\u{feff}1000");
+    for spec in ["$PUID", "1000:$PGID", "${NONE:-1000\r}:1"] {
+        let ran = jail.run(&[spec, "true"])?;
+        ran.refused(125, &format!("\\r': it {SAID}"));
+        ran.refused(125, "hint: mend the file that it comes from: sed -i 's/\\r$//' FILE");
+    }
+    jail.run(&["--groups", "$PGID", "node", "true"])?.refused(125, SAID);
+    jail.run(&["$BOM:1", "true"])?.refused(125, MARK);
+    let socket = jail.at("s");
+    let owner = format!("{socket},owner=$PUID");
+    for line in [
+        &["node\r", "true"][..],
+        &["@/work\r", "true"],
+        &["1000:1000\r", "true"],
+        &["--listen", "80\r", "node", "true"],
+        &["--listen", &owner, "node", "true"],
+        &["--umask", "027\r", "node", "true"],
+        &["--chown", "/data\r", "node", "true"],
+        &["--mkdir=/data\r", "node", "true"],
+        &["--seccomp", "service\r", "node", "true"],
+        &["--keep-cap", "KILL\r", "node", "true"],
+        &["--ulimit", "nofile=5\r", "node", "true"],
+        &["--unset-env", "A\r", "node", "true"],
+    ] {
+        let ran = jail.run(line)?;
+        ran.refused(125, SAID);
+        ran.refused(125, "hint: mend the file that it comes from");
+    }
+    jail.run(&["--init\r", "node", "true"])?.refused(125, "hint: mend the file that it comes from");
+    jail.run(&["node", "true\r"])?.refused(127, &format!("hint: its name {SAID}"));
+    let path = ["--env", "PATH=/none\r", "node", "true"];
+    jail.run(&path)?.refused(127, &format!("hint: PATH {SAID}"));
+    // The command's own words are its own, and so is the value of a variable.
+    let ran = jail.run(&["--env", "A=x\r", "node", "sh", "-c", "printf '%s%s' \"$A\" \"$0\"", "y\r"])?;
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "x\ry\r"), "{ran:?}");
+    // A service manager's variables out of such a file are dropped with a word.
+    let jail = Jail::new()?.variable("LISTEN_PID", "1\r").variable("LISTEN_FDS", "1\r");
+    let ran = jail.run(&["node", "true"])?;
+    assert!(ran.code == 0 && ran.stderr.contains("a LISTEN_* variable ends in a carriage return"), "{ran:?}");
+    // A profile may have CR LF, which JSON takes for white space, but no byte order mark.
+    let jail = Jail::new()?
+        .setup("printf '\\357\\273\\277{}' >$W/marked; printf '{\"defaultAction\":\"SCMP_ACT_ALLOW\"}\\r\\n' >$W/crlf");
+    jail.run(&["--seccomp", &jail.at("marked"), "node", "true"])?.refused(125, "it begins with a byte order mark");
+    let ran = jail.run(&["--seccomp", &jail.at("crlf"), "node", "true"])?;
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::failure::hinted;
+use crate::line_ends::{self, Trace};
 use anyhow::{Error, anyhow, bail};
 use serde_core::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -24,6 +26,9 @@ pub(super) enum Json {
 impl Json {
     /// Reads a whole file. serde_json bounds how deep it may nest.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        if let Some(trace @ Trace::ByteOrderMark) = line_ends::trace(bytes) {
+            return Err(hinted(format!("not the JSON of a profile: it {trace}"), trace.mending("FILE")));
+        }
         serde_json::from_slice(bytes).map_err(|error| anyhow!("not the JSON of a profile: {error}"))
     }
 
