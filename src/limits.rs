@@ -3,10 +3,13 @@
 //! The first three may need a capability, so they are set while root; a change of user clears the last
 //! (PR_SET_PDEATHSIG(2const)), so it is set when there is none to come, and set again where it was set already.
 
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 
 use anyhow::{Error, bail};
 use nix::errno::Errno;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::cli::{Resource, Session, Ulimit};
 use crate::failure::{call, hinted};
@@ -55,24 +58,39 @@ pub fn set(plan: &Plan) -> Result<(), Error> {
 }
 
 fn set_score(score: i32) -> Result<(), Error> {
-    let written =
-        std::fs::OpenOptions::new().write(true).open(SCORE).and_then(|mut file| file.write_all(score.to_string().as_bytes()));
-    let read = || std::fs::read_to_string(SCORE);
-    match written.and_then(|()| read()) {
-        Ok(now) if now.trim() == score.to_string() => Ok(()),
-        Ok(now) => bail!("--oom-score-adj {score}: the kernel holds {}", now.trim()),
+    let what = || format!("--oom-score-adj {score}: {SCORE}");
+    let mount = "mount /proc: mount -t proc proc /proc";
+    let written = open_score().and_then(|file| {
+        let Some(mut file) = file else { return Ok(None) };
+        file.write_all(score.to_string().as_bytes())?;
+        file.rewind()?;
+        let mut now = String::new();
+        file.read_to_string(&mut now)?;
+        Ok(Some(now))
+    });
+    match written {
+        Ok(Some(now)) if now.trim() == score.to_string() => Ok(()),
+        Ok(Some(now)) => bail!("--oom-score-adj {score}: the kernel holds {}", now.trim()),
+        Ok(None) => Err(hinted(format!("{}: what is there is not the kernel's /proc; it is left alone", what()), mount)),
         Err(error) => {
-            let message = format!("--oom-score-adj {score}: {SCORE}: {error}");
+            let message = format!("{}: {error}", what());
             Err(match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EACCES | Errno::EPERM) => hinted(
                     message,
                     "a score below the present one needs CAP_SYS_RESOURCE; above it, /proc that may be written to",
                 ),
-                Some(Errno::ENOENT) => hinted(message, "mount /proc: mount -t proc proc /proc"),
+                Some(Errno::ENOENT) => hinted(message, mount),
                 _ => Error::msg(message),
             })
         }
     }
+}
+
+/// The file that holds the score, where the kernel's own /proc is there: another file of that name, or behind a link of
+/// that name, may be anybody's, and root would write to it (CVE-2025-52881). What waits for a reader is not waited for.
+fn open_score() -> io::Result<Option<File>> {
+    let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(SCORE)?;
+    Ok((fstatfs(&file)?.filesystem_type() == PROC_SUPER_MAGIC).then_some(file))
 }
 
 /// fs.nr_open, where the limit is one of open files that is above it: no capability raises that.

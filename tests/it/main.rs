@@ -10,6 +10,7 @@ mod report;
 mod chores;
 mod command;
 mod confine;
+mod cves;
 mod docker;
 mod identity;
 mod init;
@@ -53,7 +54,12 @@ fn main() {
         ("docker", docker::cases()),
         ("systemd", systemd::cases()),
         ("node", node::cases()),
+        ("cves", cves::cases()),
     ];
+    let names = |(concern, cases): &(&str, Vec<harness::Case>)| -> Vec<String> {
+        cases.iter().map(|(name, _)| format!("{concern}::{name}")).collect()
+    };
+    cves::know(concerns.iter().flat_map(names).collect());
     let trials = concerns.into_iter().flat_map(|(concern, cases)| {
         let trial = move |(name, case): harness::Case| {
             Trial::ignorable_test(format!("{concern}::{name}"), move || harness::outcome(case()))
