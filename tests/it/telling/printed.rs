@@ -204,7 +204,7 @@ fn a_long_list_is_told_by_its_beginning_and_its_length() -> Outcome {
         serde_json::from_str(&jail.run(&["--dry-run=json", "--groups", &groups, "node", "true"])?.stdout)?;
     assert_eq!(told["user"]["groups"].as_array().map(Vec::len), Some(201), "all of them for a program");
     let setpriv = ["setpriv", "--reuid=1000", "--regid=1000", &format!("--groups={groups}")];
-    Jail::new()?.through(&setpriv).run(&["node", "true"])?.refused(
+    Jail::new()?.through(&setpriv).run(&["--groups", "node", "node", "true"])?.refused(
         125,
         "but in groups [5000, 5001, 5002, 5003, 5004, 5005, 5006, 5007 and 192 more] besides, and CAP_SETGID is missing",
     );
