@@ -16,7 +16,7 @@ use crate::failure::call;
 use crate::signal::Signal;
 use crate::sys::{self, CapabilitySets, Triple};
 use crate::userspec::UserSpec;
-use crate::{confine, descriptors, pathwalk};
+use crate::{confine, descriptors, pathwalk, user_namespace};
 
 /// Whether setgroups(2) can be had at all (user_namespaces(7), /proc/PID/setgroups).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +208,7 @@ fn owner(spec: &UserSpec) -> Result<Option<(u32, u32)>, Error> {
     let UserSpec::OwnerOf(path) = spec else { return Ok(None) };
     // Who could put somebody else's file there would choose whom the command runs as.
     let found = pathwalk::find(path).and_then(|found| found.is_meant(None).map(|()| found));
+    let found = found.and_then(|found| user_namespace::check_owner(found.facts.uid, found.facts.gid).map(|()| found));
     let found = found.with_context(|| format!("USER '@{}'", crate::failure::lossy(path)))?;
     Ok(Some((found.facts.uid, found.facts.gid)))
 }

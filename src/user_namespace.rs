@@ -34,6 +34,29 @@ pub fn check(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses an owner that may be anybody. The kernel shows an id that this user namespace does not map as another one, 65534,
+/// which may well be mapped: a command that runs as that one would be somebody else than the file's owner.
+pub fn check_owner(uid: u32, gid: u32) -> Result<(), Error> {
+    for (what, id, map, shown) in [
+        ("uid", uid, "/proc/self/uid_map", "/proc/sys/kernel/overflowuid"),
+        ("gid", gid, "/proc/self/gid_map", "/proc/sys/kernel/overflowgid"),
+    ] {
+        let shown = std::fs::read_to_string(shown).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(65534);
+        if id == shown && !std::fs::read_to_string(map).is_ok_and(|map| maps_all(&map)) {
+            return Err(hinted(
+                format!("it belongs to {what} {id}, or to an id that this user namespace does not map ({map}): both look alike"),
+                "write UID:GID",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a map leaves no id out, as outside of all user namespaces.
+fn maps_all(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// What an error of setgroups, setresgid or setresuid means here.
 #[must_use]
 pub fn why(errno: Errno) -> Option<&'static str> {
@@ -70,5 +93,6 @@ mod tests {
         assert!(!maps(map, 65537));
         assert!(maps("0 0 4294967295", u32::MAX - 1));
         assert!(!maps("", 0));
+        assert!(maps_all("         0          0 4294967295\n") && !maps_all(map) && !maps_all(""));
     }
 }

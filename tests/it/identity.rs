@@ -39,6 +39,7 @@ pub fn cases() -> Vec<Case> {
         there_no_group_stays_that_nobody_named,
         an_images_own_proc_denies_nothing,
         in_a_user_namespace_without_the_id_it_says_so,
+        in_a_user_namespace_a_path_whose_owner_it_lacks_is_nobodys,
     ]
 }
 
@@ -526,6 +527,20 @@ fn an_images_own_proc_denies_nothing() -> Outcome {
     let fake = "mount -t tmpfs none /proc; mkdir /proc/self; echo deny >/proc/self/setgroups";
     let jail = Jail::new()?.setup(fake).through(&["setpriv", "--groups=0,50"]);
     jail.report(&["0:0"])?.is_exactly(0, 0, &[0]);
+    Ok(())
+}
+
+fn in_a_user_namespace_a_path_whose_owner_it_lacks_is_nobodys() -> Outcome {
+    let sub = "echo root:100000:65536 >$W/sub; mount --bind $W/sub /etc/subuid; mount --bind $W/sub /etc/subgid";
+    let own =
+        "mkdir -p $W/app $W/group $W/mapped; chown 1000:1000 $W/app; chown 100004:1000 $W/group; chown 100004:100049 $W/mapped";
+    let jail = Jail::new()?.setup(sub).setup(own).through(&["unshare", "--user", "--map-root-user", "--map-auto"]);
+    // 1000 shows as 65534, which is an id of this namespace.
+    jail.run(&[format!("@{}", jail.at("app")), "true".into()])?.refused(125, "it belongs to uid 65534, or to an id that");
+    jail.run(&[format!("@{}", jail.at("group")), "true".into()])?.refused(125, "it belongs to gid 65534, or to an id that");
+    jail.report(&[format!("@{}", jail.at("mapped"))])?.is_exactly(5, 50, &[50]);
+    let jail = Jail::new()?.setup("mkdir $W/app; chown 65534:65534 $W/app");
+    jail.report(&[format!("@{}", jail.at("app"))])?.is_exactly(65534, 65534, &[65534]);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use super::model::{Begun, Forecast, Promise};
 use super::space::Space;
 
 /// What the kernel shows in place of an id that a namespace does not map.
-const OVERFLOW: u32 = 65534;
+pub const OVERFLOW: u32 = 65534;
 /// CAP_CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID.
 const FILES: u64 = 0b11111;
 const REFUSED: i32 = 125;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::scene::OVERFLOW;
 use crate::jail::{GROUP, PASSWD};
 
 /// Who the command is to run as.
@@ -106,6 +107,9 @@ impl Readers<'_> {
         let (uid, gid) = (self.owner)(path).ok_or("no such path")?;
         if uid == 0 || gid == 0 {
             return Err("uid 0 and gid 0 are never taken from a path".to_owned());
+        }
+        if uid == OVERFLOW || gid == OVERFLOW {
+            return Err("an owner that the user namespace does not map".to_owned());
         }
         let entry = users().find(|(_, found, ..)| *found == uid).map(|(.., entry)| entry);
         Ok(Target { uid, gid, groups: vec![gid], entry })
