@@ -62,10 +62,7 @@ fn identity(begun: &Begun<'_>, promise: &Promise, got: &Report, all: &mut Differ
     let target = &promise.target;
     all.note("uids", &got.uids(), &vec![target.uid.into(); 3]);
     all.note("gids", &got.gids(), &vec![target.gid.into(); 3]);
-    let groups: Vec<Vec<u64>> = promise.groups.iter().map(|list| list.iter().map(|&gid| gid.into()).collect()).collect();
-    if !groups.contains(&got.groups()) {
-        all.note("groups", &vec![got.groups()], &groups);
-    }
+    all.note("groups", &got.groups(), &promise.groups.iter().map(|&gid| gid.into()).collect());
     let mapped = begun.start.space.outside(0).is_some();
     let back = |id: u32, capability: u64| mapped && (id == 0 || promise.kept & capability != 0);
     all.note("can_become_root", &got.0["can_become_root"], &back(target.uid, SETUID).into());

@@ -43,8 +43,8 @@ pub struct Forecast {
 #[derive(Debug)]
 pub struct Promise {
     pub target: Target,
-    /// The groups may be any of these lists.
-    pub groups: Vec<Vec<u32>>,
+    /// Ascending.
+    pub groups: Vec<u32>,
     /// In all five sets.
     pub kept: u64,
     /// Left as it was found, and idle.
@@ -170,42 +170,36 @@ impl Forecast {
     }
 }
 
-/// Who it runs as in the end, which groups it may have, and whether nobody switches: "How it can be started".
-fn role(begun: &Begun<'_>, line: &Line, target: Target, told: &mut Forecast) -> (Target, Vec<Vec<u32>>, bool) {
+/// Who it runs as in the end, with which groups, and whether nobody switches: "How it can be started".
+fn role(begun: &Begun<'_>, line: &Line, target: Target, told: &mut Forecast) -> (Target, Vec<u32>, bool) {
     let space = begun.start.space;
-    let found = begun.groups();
-    let planned = target.groups.clone();
-    let within = found.iter().all(|gid| planned.contains(gid));
-    let mapped = planned.iter().chain([&target.gid, &target.uid]).all(|&id| space.outside(id).is_some());
-    if begun.is(&target) && within && !begun.has(SETGID) {
-        return (target, vec![found], false);
+    let (found, planned) = (begun.groups(), target.groups.clone());
+    let changes_groups = begun.has(SETGID) && !space.denies_setgroups();
+    let listed = line.choices.iter().any(|choice| matches!(choice, Choice::Groups(_)));
+    let may_stay = |gid: &u32| planned.contains(gid) || *gid != 0 && !listed;
+    if begun.is(&target) && !changes_groups && found.iter().all(may_stay) {
+        return (target, found, false);
     }
     let same_uid = begun.report.uids() == [u64::from(target.uid); 3];
     if begun.has(SETGID) && (same_uid || begun.has(SETUID)) {
-        if !mapped {
-            told.must(REFUSED, "the user namespace lacks that id");
-        }
-        if !space.denies_setgroups() {
-            return (target, vec![planned], false);
-        }
-        if begun.is(&target) && within {
-            told.may(REFUSED, "setgroups is denied");
-        } else {
+        if !changes_groups {
             told.must(REFUSED, "setgroups is denied");
         }
-        return (target, vec![planned, found], false);
+        if planned.iter().chain([&target.gid, &target.uid]).any(|&id| space.outside(id).is_none()) {
+            told.must(REFUSED, "the user namespace lacks that id");
+        }
+        return (target, planned, false);
     }
     if !line.has(&Choice::IfRoot) {
         told.must(REFUSED, "started as neither root nor the target");
-        return (target, vec![planned], false);
+        return (target, planned, false);
     }
     let one = |ids: Vec<u64>| u32::try_from(ids[0]).expect("an id");
     let (uid, gid) = (one(begun.report.uids()), one(begun.report.gids()));
     if uid == 0 && target.uid != 0 {
         told.must(REFUSED, "--if-root never runs as uid 0 where that is not written out");
     }
-    let me = Target { uid, gid, groups: found.clone(), entry: None };
-    (me, vec![found], true)
+    (Target { uid, gid, groups: found.clone(), entry: None }, found, true)
 }
 
 fn environment(begun: &Begun<'_>, line: &Line, target: &Target, bystander: bool) -> BTreeMap<String, String> {
