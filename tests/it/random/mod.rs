@@ -6,7 +6,7 @@
 //! report that agrees one thing is turned afterwards ([`compare::lie`]), and that must not agree: a comparison that
 //! looks at nothing fails.
 //!
-//! `STEPDOWN_RANDOM_COUNT` says how many combinations (2,000; a million takes about an hour), `STEPDOWN_RANDOM_SEED` the
+//! `STEPDOWN_RANDOM_COUNT` says how many combinations (2,000; a million takes some hours), `STEPDOWN_RANDOM_SEED` the
 //! first one's seed; the others follow it. Without it the clock decides, because the same two thousand would find nothing
 //! after the first time. The seed is printed always, and with a failure the line that repeats that combination alone.
 
