@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use crate::acquire::Handed;
 use crate::activation;
-use crate::failure::call;
+use crate::failure::{call, hinted};
 use crate::plan::Plan;
 use crate::sys;
 
@@ -34,6 +34,7 @@ pub fn own_streams() -> Result<Vec<RawFd>, Error> {
             Err(Errno::EBADF) => match sys::open_null() {
                 Ok(opened) if opened == fd => continue,
                 Ok(other) => bail!("open(/dev/null): got descriptor {other}, not {fd}"),
+                Err(Errno::ENODEV) => return Err(no_null(fd)),
                 Err(errno) => return Err(call(format_args!("descriptor {fd} is closed, and open(/dev/null)"), errno)),
             },
             Err(errno) => return Err(call(format_args!("fstat({fd})"), errno)),
@@ -48,6 +49,28 @@ pub fn own_streams() -> Result<Vec<RawFd>, Error> {
         }
     }
     Ok(own)
+}
+
+/// Says what /dev/null is, in place of the device of that name.
+fn no_null(fd: RawFd) -> Error {
+    let found = sys::NULL.found().map(|found| (found.st_mode & libc::S_IFMT, found.st_rdev));
+    let what = match found {
+        Ok((libc::S_IFREG, _)) => "a regular file".to_owned(),
+        Ok((libc::S_IFDIR, _)) => "a directory".to_owned(),
+        Ok((libc::S_IFIFO, _)) => "a FIFO".to_owned(),
+        Ok((libc::S_IFSOCK, _)) => "a socket".to_owned(),
+        Ok((libc::S_IFBLK, device)) => format!("the block device {}:{}", libc::major(device), libc::minor(device)),
+        Ok((_, device)) => format!("the character device {}:{}", libc::major(device), libc::minor(device)),
+        Err(errno) => format!("gone ({errno})"),
+    };
+    let link = std::fs::read_link("/dev/null").map(|target| format!("a link to {}, ", target.to_string_lossy().escape_default()));
+    hinted(
+        format!(
+            "descriptor {fd} is closed, and /dev/null, which the command would get there, is {}{what}, not the character device 1:3",
+            link.unwrap_or_default()
+        ),
+        "make it the device again (rm /dev/null; mknod -m 666 /dev/null c 1 3), or start stepdown with 0, 1 and 2 open",
+    )
 }
 
 /// A pseudo-terminal itself, by the numbers that the kernel keeps for them. By /dev/tty as well a terminal is reached, but

@@ -3,6 +3,7 @@
 //! Whoever has a number may be asked what it is, and its file be changed, as the names in /proc/self/fd let anybody do.
 //! What closes a number or puts something else there takes its owner, or sees that it has none.
 
+use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
@@ -97,19 +98,57 @@ pub fn columns(fd: RawFd) -> Option<usize> {
     size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
-/// Opens /dev/null for reading and writing, at the lowest free number, and leaves it open.
+/// A device that is opened by its name in /dev. What an image, or who set up the container, put there may be anything: a link to
+/// a file that only root may write to. It counts only with the numbers that the kernel keeps for it (null(4), tty(4)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    path: &'static CStr,
+    number: libc::dev_t,
+}
+
+/// /dev/null.
+pub const NULL: Device = Device { path: c"/dev/null", number: libc::makedev(1, 3) };
+
+/// /dev/tty, the controlling terminal.
+const TERMINAL: Device = Device { path: c"/dev/tty", number: libc::makedev(5, 0) };
+
+impl Device {
+    /// Whether this is what was looked at.
+    #[must_use]
+    pub fn is(self, found: &libc::stat) -> bool {
+        found.st_mode & libc::S_IFMT == libc::S_IFCHR && found.st_rdev == self.number
+    }
+
+    /// What stands at its name now, wherever links lead.
+    pub fn found(self) -> Result<libc::stat> {
+        let mut found = MaybeUninit::<libc::stat>::zeroed();
+        // SAFETY: a C string, and a buffer of the right size, integers all through.
+        unsafe {
+            Errno::result(libc::stat(self.path.as_ptr(), found.as_mut_ptr()))?;
+            Ok(found.assume_init())
+        }
+    }
+
+    /// Opens it for reading and writing at the lowest free number, and sees that it is the device: ENODEV where not. No
+    /// terminal that stands there becomes ours by that.
+    fn open(self, flags: c_int) -> Result<OwnedFd> {
+        // SAFETY: a C string; a descriptor that is returned is ours alone.
+        let opened = unsafe {
+            let fd = Errno::result(libc::open(self.path.as_ptr(), libc::O_RDWR | libc::O_NOCTTY | flags))?;
+            OwnedFd::from_raw_fd(fd)
+        };
+        if self.is(&fstat(opened.as_raw_fd())?) { Ok(opened) } else { Err(Errno::ENODEV) }
+    }
+}
+
+/// Opens /dev/null, and leaves it open. It is looked at before, since the opening of another device may do something.
 pub fn open_null() -> Result<RawFd> {
-    // SAFETY: a C string.
-    Errno::result(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })
+    if NULL.is(&NULL.found()?) { NULL.open(0).map(IntoRawFd::into_raw_fd) } else { Err(Errno::ENODEV) }
 }
 
 /// Opens the controlling terminal; ENXIO where there is none.
 pub fn open_terminal() -> Result<OwnedFd> {
-    // SAFETY: a C string; a descriptor that is returned is ours alone.
-    unsafe {
-        let fd = Errno::result(libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOCTTY))?;
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
+    TERMINAL.open(libc::O_CLOEXEC | libc::O_NONBLOCK)
 }
 
 /// A copy of the descriptor at `minimum` or above, closed on execve.

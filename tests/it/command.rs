@@ -20,6 +20,8 @@ pub fn cases() -> Vec<Case> {
         env_unset_env_and_clear_env_come_after_that,
         descriptors_above_2_are_closed,
         closed_streams_are_opened_on_dev_null,
+        a_dev_null_that_is_something_else_is_never_handed_out,
+        nor_is_a_dev_tty_that_is_something_else_believed,
         keep_fd_leaves_a_descriptor_open,
         dev_fd_in_an_argument_keeps_the_descriptor,
         process_substitution_works,
@@ -196,6 +198,57 @@ fn closed_streams_are_opened_on_dev_null() -> Outcome {
     assert_eq!(ran.code, 0);
     let text = fs::read_to_string(path)?;
     assert_eq!(text.matches("/dev/null").count(), 4, "0 and 2 of the report and of the shell: {text}");
+    Ok(())
+}
+
+/// /dev of the jail's own, without and with what a run needs of it.
+const DEV: &str = "mkdir -p $W/dev; mount -t tmpfs -o mode=755 none $W/dev; mknod -m 666 $W/dev/tty c 5 0; ln -s /proc/self/fd $W/dev/fd; \
+     echo secret >$W/secret; chmod 600 $W/secret";
+
+fn a_dev_null_that_is_something_else_is_never_handed_out() -> Outcome {
+    for (make, what) in [
+        ("ln -s $W/secret $W/dev/null", "/secret, a regular file, not the character device 1:3"),
+        ("echo >$W/dev/null", "is a regular file, not"),
+        ("mkdir $W/dev/null", "is a directory, not"),
+        ("mkfifo $W/dev/null", "is a FIFO, not"),
+        ("mknod -m 666 $W/dev/null c 1 5", "is the character device 1:5, not"),
+        ("mknod -m 666 $W/dev/null b 1 3", "is the block device 1:3, not"),
+        ("ln -s tty $W/dev/null", "is a link to tty, the character device 5:0, not"),
+    ] {
+        for closed in ["0<&-", "1>&-", "0<&- 1>&-"] {
+            let jail = Jail::new()?.setup(DEV).setup(make).setup(&format!("mount -n --bind $W/dev /dev; exec {closed}"));
+            for options in [&["node"][..], &["root"], &["--init", "node"]] {
+                let ran = jail.run(&[options, &["sh", "-c", "echo ran >&2"]].concat())?;
+                ran.refused(125, what);
+                assert!(ran.stderr.contains("hint: make it the device again") && !ran.stderr.contains("\nran"), "{ran:?}");
+            }
+            assert_eq!(fs::read_to_string(jail.at("secret"))?, "secret\n");
+        }
+        // Where all three are open nobody opens it.
+        let jail = Jail::new()?.setup(DEV).setup(make).setup("mount -n --bind $W/dev /dev");
+        jail.report(&["node"])?.is_exactly(1000, 1000, &NODES);
+    }
+    // A link to the device is one; and where there is none it says so.
+    let jail = Jail::new()?.setup(DEV).setup("mknod -m 666 $W/dev/zilch c 1 3; ln -s zilch $W/dev/null");
+    let got = jail.setup("mount -n --bind $W/dev /dev; exec 0<&-").report(&["node"])?;
+    assert_eq!(got.descriptor(0).map(|one| one["target"].clone()), Some("/dev/zilch".into()));
+    let jail = Jail::new()?.setup(DEV).setup("mount -n --bind $W/dev /dev; exec 0<&-");
+    jail.run(&["node", "true"])?.refused(125, "descriptor 0 is closed, and open(/dev/null): ENOENT");
+    Ok(())
+}
+
+/// What can't be told of a terminal is not taken for harmless: the filter is there. The file is neither read nor kept open.
+fn nor_is_a_dev_tty_that_is_something_else_believed() -> Outcome {
+    for make in ["ln -s $W/secret $W/dev/tty", "mkfifo $W/dev/tty", "mknod -m 666 $W/dev/tty c 1 5"] {
+        for init in [&[][..], &["--init"]] {
+            let jail = Jail::new()?.setup(DEV).setup("rm $W/dev/tty; mknod -m 666 $W/dev/null c 1 3").setup(make);
+            let jail = jail.setup("mount -n --bind $W/dev /dev");
+            let report = jail.report(&[init, &["node"]].concat())?;
+            report.is_exactly(1000, 1000, &NODES);
+            assert_eq!((report.number("seccomp"), report.descriptors()), (2, vec![0, 1, 2]), "{make}");
+            assert_eq!(fs::read_to_string(jail.at("secret"))?, "secret\n");
+        }
+    }
     Ok(())
 }
 
