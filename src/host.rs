@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::io::Read;
 use std::os::fd::RawFd;
 
-use anyhow::{Context, Error, bail};
+use anyhow::{Context, Error, anyhow, bail};
 use caps::Capability;
 use nix::errno::Errno;
 
@@ -14,7 +14,7 @@ use crate::capabilities::CapSet;
 use crate::cli::{Args, NewPrivileges};
 use crate::failure::call;
 use crate::signal::Signal;
-use crate::sys::{self, CapabilitySets, Triple};
+use crate::sys::{self, CapabilitySets, Triple, Unread};
 use crate::userspec::UserSpec;
 use crate::{confine, descriptors, pathwalk, user_namespace};
 
@@ -225,7 +225,7 @@ fn read_file(path: &CStr) -> Result<Vec<u8>, Error> {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(Vec::new()),
         Err(errno) => return Err(call(format_args!("open({name})"), errno)),
     };
-    let mut file = std::fs::File::from(fd);
+    let file = std::fs::File::from(fd);
     let facts = file.metadata().with_context(|| format!("fstat({name})"))?;
     if !facts.is_file() {
         bail!("{name} is no regular file");
@@ -233,12 +233,9 @@ fn read_file(path: &CStr) -> Result<Vec<u8>, Error> {
     if facts.len() > ACCOUNT_FILE_MAX {
         bail!("{name} has {} bytes; 16 MiB are the most that is read", facts.len());
     }
-    // One byte of room beyond the end: a read that leaves it empty has seen all.
-    let mut bytes = vec![0; usize::try_from(facts.len())? + 1];
-    let filled = file.read(&mut bytes).with_context(|| format!("read({name})"))?;
-    if filled == bytes.len() {
-        bail!("{name} grew while it was read");
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
+    sys::read_sized(&file, facts.len(), ACCOUNT_FILE_MAX).map_err(|why| match why {
+        Unread::Call(errno) => call(format_args!("read({name})"), errno),
+        Unread::Short(read) => anyhow!("{name} ended after {read} of its {} bytes: half of it is not all", facts.len()),
+        Unread::Long => anyhow!("{name} grew while it was read"),
+    })
 }

@@ -19,6 +19,7 @@ mod processes;
 mod seccomp;
 mod signals;
 mod threads;
+mod whole;
 
 pub use confinement::*;
 pub use credentials::*;
@@ -34,8 +35,9 @@ pub use processes::*;
 pub use seccomp::*;
 pub use signals::*;
 pub use threads::*;
+pub use whole::*;
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
@@ -173,6 +175,7 @@ pub fn interface_index(name: &CStr) -> Result<u32> {
 /// Writes to stderr whatever state it is in. A reader that is gone must not kill us by SIGPIPE, nor a file that may not
 /// grow by SIGXFSZ, and a pipe that nobody empties must not hold us: the exit code is owed either way.
 pub fn write_stderr(text: &str) {
+    const PATIENCE_MS: c_int = 1000;
     const DEADLY: [c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
     // SAFETY: the structures are alive during the calls; of all zeros they are valid; sigaction restores exactly what it found.
     unsafe {
@@ -184,31 +187,10 @@ pub fn write_stderr(text: &str) {
             ignored.map_while(|(signal, before)| (libc::sigaction(*signal, &raw const ignore, before) == 0).then_some(()));
         let ignored = ignored.count();
         if ignored == DEADLY.len() {
-            write_patiently(text);
+            write_where_there_is_room(text.as_bytes(), PATIENCE_MS);
         }
         for (signal, before) in DEADLY.iter().zip(&before).take(ignored) {
             libc::sigaction(*signal, before, std::ptr::null_mut());
-        }
-    }
-}
-
-fn write_patiently(text: &str) {
-    const PATIENCE_MS: c_int = 1000;
-    let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // At most a page at once: poll promises room for no more.
-    for piece in text.as_bytes().chunks(4096) {
-        // SAFETY: one structure that is alive during the call, and a buffer with its length.
-        let written = unsafe {
-            match libc::poll(&raw mut poll, 1, PATIENCE_MS) {
-                1 => {}
-                // No descriptor may be open at all (RLIMIT_NOFILE is 0), and so none be polled.
-                -1 if Errno::last() == Errno::EINVAL => {}
-                _ => return,
-            }
-            libc::write(libc::STDERR_FILENO, piece.as_ptr().cast::<c_void>(), piece.len())
-        };
-        if written < 0 {
-            return;
         }
     }
 }

@@ -1,17 +1,16 @@
 //! `--open`: files that are opened while root may, and handed on by the protocol in `activation`.
 
 use std::ffi::CStr;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Error, bail};
+use anyhow::{Error, anyhow, bail};
 use nix::errno::Errno;
 
 use crate::cli::{Access, Open};
 use crate::failure::{call, hinted, lossy};
 use crate::pathwalk::{self, Entry, Found};
 use crate::plan::Plan;
-use crate::sys::{self, FileFacts};
+use crate::sys::{self, FileFacts, Unread};
 
 /// What may stand at a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,13 +90,18 @@ fn is_meant(found: &Found, plan: &Plan) -> Result<(), Error> {
 
 /// All of a file that is no longer than this.
 pub fn read_whole(file: OwnedFd, most: u64) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let read = std::fs::File::from(file).take(most + 1).read_to_end(&mut bytes);
-    read.map_err(|error| call("read", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))))?;
-    if u64::try_from(bytes.len())? > most {
-        bail!("it has more than {} MiB, the most that is read", most >> 20);
+    let too_large = || anyhow!("it has more than {} MiB, the most that is read", most >> 20);
+    let file = std::fs::File::from(file);
+    let size = file.metadata().map_err(|error| call("statx", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))))?.len();
+    if size > most {
+        return Err(too_large());
     }
-    Ok(bytes)
+    sys::read_sized(&file, size, most).map_err(|why| match why {
+        Unread::Call(errno) => call("read", errno),
+        Unread::Short(read) => anyhow!("it ended after {read} of its {size} bytes"),
+        Unread::Long if size == 0 => too_large(),
+        Unread::Long => anyhow!("it grew while it was read"),
+    })
 }
 
 fn kind(facts: &FileFacts) -> u32 {

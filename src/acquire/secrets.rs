@@ -101,8 +101,12 @@ fn sealed_copy(source: &OwnedFd, plan: &Plan) -> Result<OwnedFd, Error> {
     let size = sys::pour(source.as_fd(), writer.as_fd(), limit.min(SIZE_MAX + 1)).map_err(|(name, errno)| call(name, errno))?;
     refuse_large(size)?;
     // A file need not say its size: those in /proc don't.
-    if size == limit && nix::unistd::read(source, &mut [0]).map_err(|errno| call("read", errno))? > 0 {
+    if size == limit && sys::read_some(source.as_fd(), &mut [0]).map_err(|errno| call("read", errno))? > 0 {
         return Err(too_large_for(limit));
+    }
+    let promised = u64::try_from(before.st_size)?;
+    if size < promised {
+        bail!("it ended after {size} of its {promised} bytes");
     }
     let after = facts(source)?;
     let version = |facts: &FileStat| (facts.st_size, facts.st_mtime, facts.st_mtime_nsec, facts.st_ctime, facts.st_ctime_nsec);

@@ -86,7 +86,8 @@ pub fn open_at_following(directory: BorrowedFd<'_>, name: &CStr, flags: c_int) -
     let flags = flags | libc::O_CLOEXEC;
     // SAFETY: a C string; a descriptor that is returned is ours alone.
     unsafe {
-        let fd = Errno::result(libc::openat(directory.as_raw_fd(), name.as_ptr(), flags))?;
+        // FUSE may be interrupted here as well.
+        let fd = super::uninterrupted(|| Errno::result(libc::openat(directory.as_raw_fd(), name.as_ptr(), flags)))?;
         Ok(OwnedFd::from_raw_fd(fd))
     }
 }
@@ -136,7 +137,8 @@ impl Entries {
         let (buffer, size) = (self.buffer.as_mut_ptr(), self.buffer.len());
         (self.filled, self.at) = (0, 0);
         // SAFETY: the kernel writes at most as many bytes as it is told there are.
-        let count = Errno::result(unsafe { libc::syscall(libc::SYS_getdents64, directory.as_raw_fd(), buffer, size) })?;
+        let read = || Errno::result(unsafe { libc::syscall(libc::SYS_getdents64, directory.as_raw_fd(), buffer, size) });
+        let count = super::uninterrupted(read)?;
         self.filled = usize::try_from(count).unwrap_or(0).min(size);
         Ok(self.filled)
     }

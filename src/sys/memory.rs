@@ -60,21 +60,12 @@ fn pour_by(
     let mut total = 0;
     while total < most {
         let room = usize::try_from(most - total).unwrap_or(usize::MAX).min(page.len());
-        let filled = match nix::unistd::read(from, page.get_mut(..room).unwrap_or_default()) {
-            Ok(0) => break,
-            Ok(filled) => filled,
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(("read", errno)),
-        };
-        let mut rest = page.get(..filled).unwrap_or_default();
-        while !rest.is_empty() {
-            match nix::unistd::write(to, rest) {
-                Ok(0) => return Err(("write(memfd)", Errno::ENOSPC)),
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(("write(memfd)", errno)),
-            }
+        let room = page.get_mut(..room).unwrap_or_default();
+        let filled = super::read_some(from, room).map_err(|errno| ("read", errno))?;
+        if filled == 0 {
+            break;
         }
+        super::write_whole(to, page.get(..filled).unwrap_or_default()).map_err(|errno| ("write(memfd)", errno))?;
         total += filled as u64;
     }
     Ok(total)

@@ -131,24 +131,13 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 
 /// Writes one byte.
 pub fn put_byte(to: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: one byte to read.
-    match Errno::result(unsafe { libc::write(to.as_raw_fd(), [1u8].as_ptr().cast(), 1) })? {
-        1 => Ok(()),
-        _ => Err(Errno::EIO),
-    }
+    super::write_whole(to, &[1])
 }
 
 /// Waits for one byte; false where the other end is gone.
 pub fn got_byte(from: BorrowedFd<'_>) -> Result<bool> {
     let mut byte = [0u8];
-    loop {
-        // SAFETY: room for one byte.
-        match Errno::result(unsafe { libc::read(from.as_raw_fd(), byte.as_mut_ptr().cast(), 1) }) {
-            Ok(count) => return Ok(count == 1 && byte == [1]),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
+    Ok(super::read_some(from, &mut byte)? == 1 && byte == [1])
 }
 
 /// pidfd_send_signal(2), by the descriptor of a directory /proc/PID: it reaches that very process or none, and
@@ -162,21 +151,13 @@ pub fn signal_by_descriptor(process: BorrowedFd<'_>, signal: Signal) -> Result<(
 /// Writes a message to stderr if that can be done at once, and drops it if not: nobody must be kept waiting. A SIGPIPE
 /// that comes of it is the caller's to know by its sender.
 pub fn try_write_stderr(message: &[u8]) {
-    let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: a structure and a buffer, alive during the calls.
-    unsafe {
-        if libc::poll(&raw mut poll, 1, 0) == 1 {
-            libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
-        }
-    }
+    super::write_where_there_is_room(message, 0);
 }
 
-/// read(2) into a buffer, from the start of the file; how many bytes.
+/// Reads a file from its start, as much as there is room for; how many bytes.
 pub fn read_file_at(directory: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> Result<usize> {
     let file = super::open_at(directory, name, libc::O_RDONLY)?;
-    // SAFETY: at most as many bytes as there is room for.
-    let count = Errno::result(unsafe { libc::read(file.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })?;
-    Ok(usize::try_from(count).unwrap_or(0).min(buffer.len()))
+    super::fill(std::os::fd::AsFd::as_fd(&file), buffer)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod ownership;
 mod peers;
 mod placed;
 mod random;
+mod reads;
 mod secrets;
 mod sockets;
 mod systemd;
@@ -39,6 +40,7 @@ fn main() {
         ("identity", identity::cases()),
         ("chores", chores::cases()),
         ("placed", placed::cases()),
+        ("reads", reads::cases()),
         ("ownership", ownership::cases()),
         ("sockets", sockets::cases()),
         ("secrets", secrets::cases()),
