@@ -57,7 +57,7 @@ pub struct Start {
 /// command), open files and map a signal stack; here nothing at all runs between the kernel and `$run`.
 ///
 /// # Safety
-/// Whoever writes `unsafe` promises of the whole program what [`start`](crate::sys::start) asks for.
+/// Whoever writes `unsafe` promises of the whole program what [`start`] asks for.
 #[macro_export]
 macro_rules! entry_point {
     (unsafe $run:path) => {
