@@ -1,6 +1,9 @@
 //! Which descriptors the command has, and whom they belong to.
 
+mod closing;
 pub mod numbers;
+
+use closing::close_all_but;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -13,7 +16,7 @@ use crate::acquire::Handed;
 use crate::activation;
 use crate::failure::{call, hinted};
 use crate::plan::Plan;
-use crate::sys;
+use crate::sys::{self, Unowned};
 
 /// What a descriptor is, as far as ownership matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,8 +156,8 @@ pub fn give_streams(plan: &Plan) {
     }
 }
 
-/// Puts what is handed on where the plan wants it, and has execve close all that the command is not meant to have.
-pub fn hand_on(plan: &Plan, handed: Vec<Handed>) -> Result<(), Error> {
+/// Puts what is handed on where the plan wants it and closes all that the command is not meant to have.
+pub fn hand_on(plan: &Plan, handed: Vec<Handed>, unowned: Unowned) -> Result<(), Error> {
     let received = activation::FIRST..plan.first_handed;
     let mut keep: Vec<RawFd> = handed.iter().map(|one| one.number).chain(plan.kept_descriptors.iter().copied()).collect();
     keep.sort_unstable();
@@ -175,45 +178,7 @@ pub fn hand_on(plan: &Plan, handed: Vec<Handed>) -> Result<(), Error> {
             Err(errno) => return Err(call(format_args!("fcntl({fd}, F_GETFD)"), errno)),
         }
     }
-    close_others_on_exec(received.end, &keep)
-}
-
-/// Every descriptor from `first` on but those in `keep`, which ascends. Nothing is closed before: what is ours has owners,
-/// and they close it where no execve succeeds.
-fn close_others_on_exec(first: RawFd, keep: &[RawFd]) -> Result<(), Error> {
-    let mut next = u32::try_from(first)?;
-    let mut gaps = Vec::with_capacity(keep.len() + 1);
-    for &fd in keep.iter().filter(|&&fd| fd >= first) {
-        let fd = u32::try_from(fd)?;
-        if fd > next {
-            gaps.push((next, fd - 1));
-        }
-        next = fd + 1;
-    }
-    gaps.push((next, u32::MAX));
-    for (from, to) in gaps {
-        match sys::close_range_on_exec(from, to) {
-            Ok(()) => {}
-            // Before Linux 5.9; before 5.11; or a container engine's filter that does not know the call.
-            Err(errno @ (Errno::ENOSYS | Errno::EINVAL | Errno::EPERM)) => return close_listed_on_exec(first, keep, errno),
-            Err(errno) => return Err(call(format_args!("close_range({from}, {to}, CLOSE_RANGE_CLOEXEC)"), errno)),
-        }
-    }
-    Ok(())
-}
-
-fn close_listed_on_exec(first: RawFd, keep: &[RawFd], refused: Errno) -> Result<(), Error> {
-    let listed = match sys::open_descriptors() {
-        Ok(listed) => listed,
-        Err(_) if refused == Errno::EINVAL => {
-            return sys::close_each_on_exec(first, keep).map_err(|errno| call("fcntl(F_SETFD) of each descriptor", errno));
-        }
-        Err(errno) => bail!("open descriptors can't be counted: close_range is refused ({refused}), and /proc/self/fd: {errno}"),
-    };
-    for fd in listed.into_iter().filter(|fd| *fd >= first && !keep.contains(fd)) {
-        sys::close_on_exec(fd).map_err(|errno| call(format_args!("fcntl({fd}, F_SETFD)"), errno))?;
-    }
-    Ok(())
+    close_all_but(received.end, &keep, &unowned)
 }
 
 #[cfg(test)]

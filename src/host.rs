@@ -1,7 +1,6 @@
 //! What the plan needs to know of this process and this kernel, read once, before anything changes.
 
 use std::ffi::CStr;
-use std::io::Read;
 use std::os::fd::RawFd;
 
 use anyhow::{Context, Error, anyhow, bail};
@@ -16,7 +15,7 @@ use crate::failure::call;
 use crate::signal::Signal;
 use crate::sys::{self, CapabilitySets, Triple, Unread};
 use crate::userspec::UserSpec;
-use crate::{confine, descriptors, pathwalk, user_namespace};
+use crate::{confine, descriptors, pathwalk, procfs, user_namespace};
 
 /// Whether setgroups(2) can be had at all (user_namespaces(7), /proc/PID/setgroups).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +30,8 @@ impl Setgroups {
     /// Asks procfs; where it is not mounted the call itself will tell. An image's own file says nothing.
     #[must_use]
     pub fn read() -> Self {
-        let opened = sys::open_at_following(nix::fcntl::AT_FDCWD, c"/proc/self/setgroups", libc::O_RDONLY | libc::O_NONBLOCK);
-        let on_procfs = |file: &std::os::fd::OwnedFd| {
-            nix::sys::statfs::fstatfs(file).is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
-        };
-        let mut text = String::new();
-        match opened.ok().filter(on_procfs).map(|file| std::fs::File::from(file).take(16).read_to_string(&mut text)) {
-            Some(Ok(_)) if text.trim() == "deny" => Self::Denied,
-            _ => Self::Allowed,
-        }
+        let denied = procfs::read(c"/proc/self/setgroups").is_ok_and(|value| value.trim_ascii() == b"deny");
+        if denied { Self::Denied } else { Self::Allowed }
     }
 
     /// It matters to who may change groups, as far as capabilities go, and may be the target already: root where root is

@@ -16,7 +16,7 @@
 //! | one process more, if asked for | [`init`] |
 //! | what the command may reach, and what it is limited to | [`confine`], [`limits`] |
 //! | becoming the command | [`descriptors`], [`exec`], [`diagnosis`] |
-//! | the kernel, and what goes wrong | [`sys`], [`ids`], [`signal`], [`capabilities`], [`failure`], [`printable`] |
+//! | the kernel, and what goes wrong | [`sys`], [`procfs`], [`ids`], [`signal`], [`capabilities`], [`failure`], [`printable`] |
 
 pub mod accounts;
 pub mod acquire;
@@ -42,6 +42,7 @@ pub mod plan;
 pub mod prefix;
 pub mod preflight;
 pub mod printable;
+pub mod procfs;
 pub mod proof;
 pub mod signal;
 pub mod sys;

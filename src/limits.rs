@@ -3,26 +3,25 @@
 //! The first three may need a capability, so they are set while root; a change of user clears the last
 //! (PR_SET_PDEATHSIG(2const)), so it is set when there is none to come, and set again where it was set already.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Write;
 
 use anyhow::{Error, bail};
 use nix::errno::Errno;
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::cli::{Resource, Session, Ulimit};
-use crate::failure::{call, hinted};
+use crate::failure::{call, hinted, lossy};
 use crate::plan::Plan;
+use crate::procfs;
 use crate::sys;
 
-const SCORE: &str = "/proc/self/oom_score_adj";
+const SCORE: &CStr = c"/proc/self/oom_score_adj";
 
 /// Refuses, before anything has changed, what can be seen not to be allowed.
 pub fn check(plan: &Plan) -> Result<(), Error> {
     for one in &plan.limits.ulimits {
-        let (_, hard) = sys::resource_limit(one.resource.number)
-            .map_err(|errno| call(format_args!("getrlimit({})", one.resource.name), errno))?;
+        let (_, hard) = limit_of(one)?;
         if one.hard > hard && (!plan.may_raise_limits || most_open_files(one).is_some()) {
             return Err(refusal(one, Errno::EPERM));
         }
@@ -34,17 +33,23 @@ pub fn check(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
+fn limit_of(one: &Ulimit) -> Result<(u64, u64), Error> {
+    sys::resource_limit(one.resource.number).map_err(|errno| call(format_args!("getrlimit({})", one.resource.name), errno))
+}
+
+fn set_one(one: &Ulimit) -> Result<(), Error> {
+    sys::set_resource_limit(one.resource.number, one.soft, one.hard).map_err(|errno| refusal(one, errno))?;
+    let now = limit_of(one)?;
+    if now != (one.soft, one.hard) {
+        bail!("--ulimit {one}: the kernel holds {}:{}", Ulimit::shown(now.0), Ulimit::shown(now.1));
+    }
+    Ok(())
+}
+
 /// Resources, priority and score.
 pub fn set(plan: &Plan) -> Result<(), Error> {
     let limits = &plan.limits;
-    for one in &limits.ulimits {
-        sys::set_resource_limit(one.resource.number, one.soft, one.hard).map_err(|errno| refusal(one, errno))?;
-        let now = sys::resource_limit(one.resource.number)
-            .map_err(|errno| call(format_args!("getrlimit({})", one.resource.name), errno))?;
-        if now != (one.soft, one.hard) {
-            bail!("--ulimit {one}: the kernel holds {}:{}", Ulimit::shown(now.0), Ulimit::shown(now.1));
-        }
-    }
+    limits.ulimits.iter().try_for_each(set_one)?;
     if let Some(nice) = limits.nice {
         sys::set_nice(nice).map_err(|errno| match errno {
             Errno::EACCES | Errno::EPERM => hinted(
@@ -58,44 +63,32 @@ pub fn set(plan: &Plan) -> Result<(), Error> {
 }
 
 fn set_score(score: i32) -> Result<(), Error> {
-    let what = || format!("--oom-score-adj {score}: {SCORE}");
-    let mount = "mount /proc: mount -t proc proc /proc";
-    let written = open_score().and_then(|file| {
-        let Some(mut file) = file else { return Ok(None) };
-        file.write_all(score.to_string().as_bytes())?;
-        file.rewind()?;
-        let mut now = String::new();
-        file.read_to_string(&mut now)?;
-        Ok(Some(now))
+    // Another file of that name, or behind a link of that name, may be anybody's, and root would write to it (CVE-2025-52881).
+    let opened = procfs::open(SCORE, libc::O_WRONLY | libc::O_NOFOLLOW);
+    let written = opened.and_then(|file| {
+        let written = File::from(file).write_all(score.to_string().as_bytes());
+        written.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
     });
-    match written {
-        Ok(Some(now)) if now.trim() == score.to_string() => Ok(()),
-        Ok(Some(now)) => bail!("--oom-score-adj {score}: the kernel holds {}", now.trim()),
-        Ok(None) => Err(hinted(format!("{}: what is there is not the kernel's /proc; it is left alone", what()), mount)),
-        Err(error) => {
-            let message = format!("{}: {error}", what());
-            Err(match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EACCES | Errno::EPERM) => hinted(
+    match written.and_then(|()| procfs::read_text(SCORE)) {
+        Ok(now) if now.trim() == score.to_string() => Ok(()),
+        Ok(now) => bail!("--oom-score-adj {score}: the kernel holds {}", now.trim()),
+        Err(errno) => {
+            let message = format!("--oom-score-adj {score}: {}: {errno}", lossy(SCORE));
+            Err(match errno {
+                Errno::EACCES | Errno::EPERM => hinted(
                     message,
                     "a score below the present one needs CAP_SYS_RESOURCE; above it, /proc that may be written to",
                 ),
-                Some(Errno::ENOENT) => hinted(message, mount),
+                Errno::ENOENT => hinted(message, "mount /proc: mount -t proc proc /proc"),
                 _ => Error::msg(message),
             })
         }
     }
 }
 
-/// The file that holds the score, where the kernel's own /proc is there: another file of that name, or behind a link of
-/// that name, may be anybody's, and root would write to it (CVE-2025-52881). What waits for a reader is not waited for.
-fn open_score() -> io::Result<Option<File>> {
-    let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(SCORE)?;
-    Ok((fstatfs(&file)?.filesystem_type() == PROC_SUPER_MAGIC).then_some(file))
-}
-
 /// fs.nr_open, where the limit is one of open files that is above it: no capability raises that.
 fn most_open_files(one: &Ulimit) -> Option<u64> {
-    let most = || std::fs::read_to_string("/proc/sys/fs/nr_open").ok()?.trim().parse().ok();
+    let most = || procfs::read_text(c"/proc/sys/fs/nr_open").ok()?.trim().parse().ok();
     (one.resource.name == Resource::NOFILE).then(most).flatten().filter(|&most| one.hard > most)
 }
 

@@ -51,6 +51,8 @@ pub struct Start {
     pub arguments: Vec<&'static CStr>,
     /// envp.
     pub environment: Vec<&'static CStr>,
+    /// For what closes descriptors by their numbers.
+    pub unowned: Unowned,
 }
 
 /// Defines `main` as C has it. Rust's own start-up would ignore SIGPIPE (which execve hands on to the
@@ -77,6 +79,8 @@ macro_rules! entry_point {
 /// - [`with_threads`] alone starts threads;
 /// - whatever it opens is close-on-exec from birth, so that a descriptor which is not was there before it, and has no owner;
 ///   0, 1 and 2 are the streams it came with, or [`open_null`]'s, and have none either;
+/// - when [`Start::unowned`] is given to what closes descriptors, nothing that it has opened has an owner that is used or
+///   dropped afterwards;
 /// - no static, and nothing that belongs to a thread, owns allocated memory or a descriptor that is used after
 ///   [`go_on_without_the_start`].
 pub unsafe fn start(argv: *const *const c_char) -> Start {
@@ -86,7 +90,7 @@ pub unsafe fn start(argv: *const *const c_char) -> Start {
     unsafe {
         let arguments = strings(argv);
         let environment = strings(argv.add(arguments.len() + 1));
-        Start { arguments, environment }
+        Start { arguments, environment, unowned: Unowned::when_given_away() }
     }
 }
 

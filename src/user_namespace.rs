@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use crate::failure::hinted;
 use crate::host::Setgroups;
 use crate::plan::{Groups, Plan};
+use crate::procfs;
 
 const SETGROUPS_DENIED: &str = "this user namespace has setgroups denied (/proc/self/setgroups): give it a range of groups \
      (newgidmap and /etc/subgid; Docker and podman as root do)";
@@ -14,8 +15,7 @@ const UNMAPPED: &str = "this user namespace does not map that id (/proc/self/uid
 
 /// Says before the chores what the drop would find out after them. Where /proc is absent, it still will.
 pub fn check(plan: &Plan) -> Result<(), Error> {
-    let (Ok(uids), Ok(gids)) = (std::fs::read_to_string("/proc/self/uid_map"), std::fs::read_to_string("/proc/self/gid_map"))
-    else {
+    let (Ok(uids), Ok(gids)) = (procfs::read_text(c"/proc/self/uid_map"), procfs::read_text(c"/proc/self/gid_map")) else {
         return Ok(());
     };
     let identity = &plan.identity;

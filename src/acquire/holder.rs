@@ -6,7 +6,7 @@ use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address::{Address, Kind, Listen};
-use crate::sys;
+use crate::procfs;
 
 /// As much as is read of a table, and as many descriptors as are looked at: an error message is not worth more.
 const TABLE_MAX: u64 = 4 << 20;
@@ -76,6 +76,7 @@ fn inode(line: &str, field: usize) -> Option<String> {
 
 /// The first process that has one of the sockets open.
 fn process(sockets: &[String]) -> Option<String> {
+    procfs::open(c"/proc", libc::O_PATH | libc::O_DIRECTORY).ok()?;
     let mut looks = 0;
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
         let name = entry.file_name();
@@ -104,9 +105,8 @@ fn named(pid: u32) -> String {
 
 fn read(path: &str, most: u64) -> String {
     let mut bytes = Vec::new();
-    // What can't be read tells nothing. Where /proc is not mounted an image may have a FIFO there, which never opens.
-    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let opened = CString::new(path).ok().and_then(|path| sys::open_at_following(nix::fcntl::AT_FDCWD, &path, flags).ok());
+    // What can't be read tells nothing.
+    let opened = CString::new(path).ok().and_then(|path| procfs::open(&path, libc::O_RDONLY).ok());
     let _ = opened.map(|file| File::from(file).take(most).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -14,15 +14,18 @@ pub mod landlock;
 pub mod seccomp;
 mod trial;
 
+use std::ffi::CStr;
+
 use anyhow::{Error, bail};
 use nix::errno::Errno;
 
 use crate::acquire::files::{self, Kinds};
 use crate::cli::{self, Effort, Filter};
 use crate::descriptors::Terminal;
-use crate::failure::{call, hinted};
+use crate::failure::{call, hinted, lossy};
 use crate::host::Host;
 use crate::plan::{NoNewPrivs, Plan};
+use crate::procfs;
 use crate::sys;
 use bpf::Program;
 use landlock::{Rules, Told};
@@ -90,12 +93,12 @@ impl Kernel {
 
 /// Where /proc is absent the kernel's own default counts.
 fn first_free_port() -> Result<u16, Error> {
-    const PATH: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
-    match std::fs::read_to_string(PATH) {
+    const PATH: &CStr = c"/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    match procfs::read_text(PATH) {
         Ok(text) => match text.trim().parse::<u32>() {
             // 65536 where all ports are privileged.
             Ok(port) => Ok(u16::try_from(port).unwrap_or(u16::MAX)),
-            Err(_) => bail!("{PATH}: '{}' is no port", text.trim()),
+            Err(_) => bail!("{}: '{}' is no port", lossy(PATH), text.trim()),
         },
         Err(_) => Ok(1024),
     }

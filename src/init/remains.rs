@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 
 use super::Supervisor;
+use crate::procfs;
 use crate::signal::Signal;
 use crate::sys::{self, Change, Entries};
 
@@ -127,7 +128,7 @@ struct Process {
 impl Proc {
     fn of(own_pid: i32) -> Option<Self> {
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-        let proc = sys::open_at_following(nix::fcntl::AT_FDCWD, c"/proc", flags).ok()?;
+        let proc = procfs::open(c"/proc", flags).ok()?;
         let own = sys::open_at_following(proc.as_fd(), c"self", flags).ok()?;
         (Process::read(own.as_fd()).ok()?.pid == own_pid).then_some(Self(proc))
     }

@@ -29,13 +29,36 @@ pub fn fstat(fd: RawFd) -> Result<libc::stat> {
     }
 }
 
+/// Whether it is seen that a descriptor number is not open. Any other answer than EBADF says nothing of the kind.
+///
+/// If it lies: an EBADF that is none hides a descriptor, where close_range(2) or close(2) has lied before. No call could tell
+/// then, for each of them may lie as well.
+#[must_use]
+pub fn is_closed(fd: RawFd) -> bool {
+    // SAFETY: a number; asks for flags.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) }) == Err(Errno::EBADF)
+}
+
 /// Whether a descriptor is one of pipe(2)'s, as opposed to a FIFO in a file system.
 #[must_use]
 pub fn is_anonymous_pipe(fd: RawFd) -> bool {
     const PIPEFS_MAGIC: u32 = 0x5049_5045;
+    file_system(fd) == Some(PIPEFS_MAGIC)
+}
+
+/// Whether an open file is one of a real procfs.
+///
+/// If it lies: a success that fills nothing in is no procfs's.
+#[must_use]
+pub fn is_on_procfs(file: BorrowedFd<'_>) -> bool {
+    file_system(file.as_raw_fd()) == Some(libc::PROC_SUPER_MAGIC as u32)
+}
+
+/// fstatfs(2): the kind of file system, by its magic number.
+fn file_system(fd: RawFd) -> Option<u32> {
     let mut found = MaybeUninit::<libc::statfs>::zeroed();
     // SAFETY: a buffer of the right size, integers all through.
-    unsafe { libc::fstatfs(fd, found.as_mut_ptr()) == 0 && found.assume_init().f_type as u32 == PIPEFS_MAGIC }
+    unsafe { (libc::fstatfs(fd, found.as_mut_ptr()) == 0).then(|| found.assume_init().f_type as u32) }
 }
 
 /// listen(2); -1 asks for the longest queue that net.core.somaxconn allows.
@@ -49,15 +72,13 @@ pub fn listen(socket: BorrowedFd<'_>, backlog: i32) -> Result<()> {
 #[must_use]
 pub fn own_pidfd_id() -> Option<u64> {
     const PIDFS_MAGIC: u32 = 0x5049_4446;
-    let mut found = MaybeUninit::<libc::statfs>::zeroed();
-    // SAFETY: numbers, and a buffer of the right size, integers all through; the descriptor is ours alone.
-    unsafe {
+    // SAFETY: numbers; the descriptor is ours alone.
+    let pidfd = unsafe {
         let fd = RawFd::try_from(libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0)).ok().filter(|&fd| fd >= 0)?;
-        let pidfd = OwnedFd::from_raw_fd(fd);
-        let known = libc::fstatfs(fd, found.as_mut_ptr()) == 0 && found.assume_init().f_type as u32 == PIDFS_MAGIC;
-        let id = fstat(pidfd.as_raw_fd()).ok()?.st_ino;
-        known.then_some(id)
-    }
+        OwnedFd::from_raw_fd(fd)
+    };
+    let id = fstat(pidfd.as_raw_fd()).ok()?.st_ino;
+    (file_system(pidfd.as_raw_fd()) == Some(PIDFS_MAGIC)).then_some(id)
 }
 
 /// The soft limit of RLIMIT_NOFILE: every descriptor's number is below it.
@@ -152,11 +173,13 @@ pub fn open_terminal() -> Result<OwnedFd> {
 }
 
 /// A copy of the descriptor at `minimum` or above, closed on execve.
+///
+/// If it lies: a number below `minimum` is no copy, and is an error.
 pub fn duplicate_above(fd: BorrowedFd<'_>, minimum: RawFd) -> Result<OwnedFd> {
     // SAFETY: numbers; a descriptor that is returned is ours alone.
     unsafe {
         let fd = Errno::result(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, minimum))?;
-        Ok(OwnedFd::from_raw_fd(fd))
+        if fd < minimum { Err(Errno::EBADF) } else { Ok(OwnedFd::from_raw_fd(fd)) }
     }
 }
 
@@ -182,51 +205,51 @@ pub fn hand_on_at(file: OwnedFd, number: RawFd) -> Result<()> {
     if got == number { Ok(()) } else { Err(Errno::EBADF) }
 }
 
-/// Has all of a range closed by execve, owned or not: close_range(2) with CLOSE_RANGE_CLOEXEC, Linux 5.11.
-pub fn close_range_on_exec(first: u32, last: u32) -> Result<()> {
-    let flags = libc::CLOSE_RANGE_CLOEXEC;
-    // SAFETY: numbers. Nothing is closed now.
-    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+/// That nothing which this program has opened has an owner any more that is used or dropped. [`super::start`] is promised that
+/// it is given away only then; what closes by number takes it.
+pub struct Unowned(());
+
+impl Unowned {
+    /// By what [`super::start`] is promised.
+    pub(super) const fn when_given_away() -> Self {
+        Self(())
+    }
 }
 
-/// Has one closed by execve, owned or not.
-pub fn close_on_exec(fd: RawFd) -> Result<()> {
-    // SAFETY: numbers. Nothing is closed now.
-    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+/// close_range(2), Linux 5.9.
+///
+/// If it lies: all in the range stays open. `descriptors::closing` asks for a descriptor that was open in there.
+pub fn close_range(_: &Unowned, first: RawFd, last: RawFd) -> Result<()> {
+    // SAFETY: numbers, and none has an owner.
+    unsafe { close_all_in(first, last) }
 }
 
-/// The numbers that are open, by /proc.
+/// close(2) by number, for kernels without [`close_range`]. An error leaves the descriptor closed all the same.
+///
+/// If it lies: the descriptor stays open. Where that matters [`is_closed`] is asked.
+pub fn close(_: &Unowned, fd: RawFd) {
+    // SAFETY: a number, and it has no owner.
+    unsafe { libc::close(fd) };
+}
+
+/// The numbers that are open, by /proc. ENOENT where that is no procfs, or another process's.
 pub fn open_descriptors() -> Result<Vec<RawFd>> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY;
     let directory = open_at_following(nix::fcntl::AT_FDCWD, c"/proc/self/fd", flags)?;
     let (mut open, mut entries) = (Vec::new(), Entries::with_room(4096));
     while entries.read(directory.as_fd())? > 0 {
         while let Some(entry) = entries.next() {
-            let number = entry.name.to_str().ok().and_then(|name| name.parse().ok()).ok_or(Errno::EINVAL)?;
+            let number: RawFd = entry.name.to_str().ok().and_then(|name| name.parse().ok()).ok_or(Errno::EINVAL)?;
             open.push(number);
         }
     }
-    open.retain(|&fd| fd != directory.as_raw_fd());
+    let itself = directory.as_raw_fd();
+    if !is_on_procfs(directory.as_fd()) || !open.contains(&itself) {
+        return Err(Errno::ENOENT);
+    }
+    open.retain(|&fd| fd != itself);
     Ok(open)
 }
-
-/// Has all of `first..` closed by execve where nothing else can be asked: Linux 5.9 and 5.10 without /proc.
-pub fn close_each_on_exec(first: RawFd, keep: &[RawFd]) -> Result<()> {
-    for fd in (first..NR_OPEN).filter(|fd| !keep.contains(fd)) {
-        match close_on_exec(fd) {
-            Ok(()) | Err(Errno::EBADF) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    if keep.iter().any(|&fd| fd >= NR_OPEN) {
-        return Err(Errno::EMFILE);
-    }
-    // SAFETY: what we open has the lowest free number, and a million are not open.
-    unsafe { close_range(NR_OPEN.cast_unsigned(), u32::MAX) }
-}
-
-/// Descriptors are below it, unless fs.nr_open says otherwise.
-const NR_OPEN: RawFd = 1 << 20;
 
 /// Keeps of all descriptors stderr and, if there is one, the terminal, which becomes 0; returns where that is now.
 ///
@@ -245,7 +268,9 @@ pub(super) unsafe fn keep_the_terminal(terminal: Option<RawFd>) -> Option<RawFd>
                 close(fd);
             }
         }
-        if close_range(3, u32::MAX).is_err() {
+        // stderr's copy tells whether it is so; without a stderr it is believed.
+        let witness = libc::fcntl(2, libc::F_DUPFD_CLOEXEC, 3);
+        if close_all_in(3, RawFd::MAX).is_err() || !is_closed(witness) {
             match open_descriptors() {
                 Ok(open) => open.into_iter().filter(|&fd| fd > 2).for_each(close),
                 // Neither close_range(2) nor /proc: as many as a process can have had, or 65536.
@@ -260,7 +285,7 @@ pub(super) unsafe fn keep_the_terminal(terminal: Option<RawFd>) -> Option<RawFd>
 ///
 /// # Safety
 /// No owner of a descriptor in the range is used again, or dropped.
-unsafe fn close_range(first: u32, last: u32) -> Result<()> {
+unsafe fn close_all_in(first: RawFd, last: RawFd) -> Result<()> {
     // SAFETY: numbers, and the caller's.
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
@@ -275,8 +300,6 @@ mod tests {
         let number = ours.as_raw_fd();
         assert_eq!(was_received(number), Ok(false));
         assert_eq!(hand_on_at(other.try_clone().unwrap(), number), Err(Errno::EBUSY));
-        close_range_on_exec(number.cast_unsigned(), number.cast_unsigned()).unwrap();
-        close_on_exec(number).unwrap();
         super::super::put_byte(other.as_fd()).unwrap();
         assert_eq!(super::super::got_byte(ours.as_fd()), Ok(true));
         assert!(open_descriptors().unwrap().contains(&number));
@@ -295,7 +318,5 @@ mod tests {
         hand_on_at(other, number).unwrap();
         drop(read);
         assert_eq!(was_received(number), Ok(true));
-        close_on_exec(number).unwrap();
-        assert_eq!(was_received(number), Ok(false));
     }
 }

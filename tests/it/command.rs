@@ -30,6 +30,8 @@ pub fn cases() -> Vec<Case> {
         signal_mask_and_ignored_signals_are_as_they_were,
         chdir_and_umask_come_after_the_switch,
         without_close_range_descriptors_are_closed_all_the_same,
+        that_descriptors_are_closed_is_seen_and_not_believed,
+        what_has_the_name_of_proc_and_is_no_procfs_says_nothing,
         it_works_without_proc,
         it_never_starts_a_thread_or_a_process,
     ]
@@ -389,12 +391,70 @@ fn without_close_range_descriptors_are_closed_all_the_same() -> Outcome {
             "node",
         ])?;
         assert_eq!(report.descriptors(), [0, 1, 2, 3, 9], "{errno}");
-        let ran = Jail::new()?.setup("mount -t tmpfs none /proc").through(&strace).run(&["node", "true"])?;
-        match errno {
-            "EINVAL" => assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "each number is dealt with"),
-            _ => ran.refused(125, "open descriptors can't be counted"),
+    }
+    Ok(())
+}
+
+/// Says which of 3 to 99 are open: a shell takes one digit alone.
+const OPEN: &str = "import os
+def is_open(fd):
+    try: os.fstat(fd)
+    except OSError: return False
+    return True
+print(*[fd for fd in range(3, 100) if is_open(fd)])";
+
+/// A container engine's profile in which calls are not made and say `errnoRet`; 0 is a success.
+fn answered(jail: Jail, calls: &[(&str, u32)]) -> Result<Jail, crate::harness::Stop> {
+    let profile = jail.at("profile.json");
+    let entry =
+        |&(name, errno): &(&str, u32)| serde_json::json!({ "names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": errno });
+    let all: Vec<serde_json::Value> = calls.iter().map(entry).collect();
+    fs::write(&profile, serde_json::json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": all }).to_string())?;
+    let stepdown = programs().stepdown.display().to_string();
+    let options = ["--keep-cap=SETUID,SETGID,SETPCAP", "--keep-fd=7", "--keep-fd=9", "--seccomp", &profile, "root", "--"];
+    Ok(jail.through(&[&[stepdown.as_str()], &options[..]].concat()))
+}
+
+fn that_descriptors_are_closed_is_seen_and_not_believed() -> Outcome {
+    Need::Strace.programs(&["strace", "python3"])?;
+    let line = ["--keep-fd=9", "--listen", "@that_descriptors_are_closed_is_seen", "node", "python3", "-c", OPEN];
+    const PLAIN: &str = "mount -t tmpfs none /proc; mkdir -p /proc/self/fd";
+    const ANOTHERS: &str = "mount --bind /proc/1/fd /proc/self/fd";
+    const ENOSYS: u32 = libc::ENOSYS as u32;
+    for proc in ["", "mount -t tmpfs none /proc", PLAIN, ANOTHERS] {
+        let jail = || Jail::new().map(|jail| jail.setup(SECRET).setup(proc));
+        for errno in [0, ENOSYS] {
+            let ran = answered(jail()?, &[("close_range", errno)])?.run(&line)?;
+            assert_eq!((ran.code, ran.stdout.as_str()), (0, "3 9\n"), "{proc} {errno}: {ran:?}");
+            // Nothing closes anything.
+            answered(jail()?, &[("close_range", errno), ("close", 0)])?
+                .run(&line)?
+                .refused(125, " is still open after close_range and close(");
         }
     }
+    // The call for each range alone.
+    for when in 1..=3 {
+        let inject = format!("inject=close_range:retval=0:when={when}");
+        let strace = ["strace", "-qq", "-o/dev/null", "-e", "trace=close_range", "-e", &inject];
+        let ran = Jail::new()?.setup(SECRET).through(&strace).run(&line)?;
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "3 9\n"), "{when}: {ran:?}");
+    }
+    Ok(())
+}
+
+fn what_has_the_name_of_proc_and_is_no_procfs_says_nothing() -> Outcome {
+    let fake = "mount -t tmpfs none /proc; mkdir -p /proc/self /proc/sys/fs; echo 1 >/proc/sys/fs/protected_hardlinks; \
+        for id in uid gid; do echo 0 0 1 >/proc/self/${id}_map; done; echo deny >/proc/self/setgroups; echo 0 >/proc/self/oom_score_adj";
+    let jail = Jail::new()?.setup(fake).setup("mkdir $W/data; : >$W/data/a; ln $W/data/a $W/data/b");
+    let ran = jail.run(&["--chown", &jail.at("data"), "node", "true"])?;
+    ran.refused(125, "this kernel does not protect hard links");
+    // By the maps there would be no uid 1000.
+    let jail = Jail::new()?.setup(fake);
+    let ran = jail.run(&["--mkdir", &jail.at("made"), "node", "id", "-u"])?;
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "1000\n"), "{ran:?}");
+    let ran = jail.run(&["--oom-score-adj", "5", "node", "true"])?;
+    ran.refused(125, "--oom-score-adj 5: /proc/self/oom_score_adj: ENOENT");
+    ran.refused(125, "hint: mount /proc");
     Ok(())
 }
 

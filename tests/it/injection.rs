@@ -28,9 +28,9 @@ pub fn cases() -> Vec<Case> {
 /// What a kernel, a container engine's filter or a security module may answer.
 const ERRORS: [&str; 3] = ["EPERM", "EINVAL", "EINTR"];
 
-/// The calls that set or tell what a process may do: these are also made to lie. (A rule of Landlock's that the kernel took
+/// The calls that set or tell what a process may do and what it has open: these are also made to lie. (A rule of Landlock's that the kernel took
 /// in word alone takes more away, and never less.)
-const CREDENTIALS: [&str; 16] = [
+const CREDENTIALS: [&str; 19] = [
     "setgroups",
     "setresgid",
     "setresuid",
@@ -47,6 +47,9 @@ const CREDENTIALS: [&str; 16] = [
     "seccomp",
     "prlimit64",
     "setpriority",
+    "close_range",
+    "fcntl",
+    "dup2",
 ];
 
 /// A command line, what it is started through, and what its command must turn out to be.

@@ -10,6 +10,7 @@ use super::Order;
 use super::tally::Counts;
 use crate::failure::{call, hinted};
 use crate::pathwalk::{Entry, Found};
+use crate::procfs;
 use crate::sys::{self, FileFacts};
 
 /// What an entry turned out to be.
@@ -205,7 +206,7 @@ impl Linkers {
 impl HardLinks {
     /// Without /proc nobody can say that they are protected.
     pub fn read() -> Self {
-        match std::fs::read("/proc/sys/fs/protected_hardlinks") {
+        match procfs::read(c"/proc/sys/fs/protected_hardlinks") {
             Ok(value) if value.trim_ascii() == b"1" => Self::Protected,
             _ => Self::Unprotected,
         }
