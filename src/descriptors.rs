@@ -12,7 +12,6 @@ use anyhow::{Error, bail};
 use caps::Capability;
 use nix::errno::Errno;
 
-use crate::acquire::Handed;
 use crate::activation;
 use crate::failure::{call, hinted};
 use crate::plan::Plan;
@@ -156,7 +155,18 @@ pub fn give_streams(plan: &Plan) {
     }
 }
 
+/// A descriptor that the command is to have.
+pub struct Handed {
+    /// Where it is now.
+    pub file: OwnedFd,
+    /// Its number in the command: planned, and no other's.
+    pub number: RawFd,
+}
+
 /// Puts what is handed on where the plan wants it and closes all that the command is not meant to have.
+///
+/// While root: from the switch on, paths are followed for the target (`--chdir`, the command's own), and what root had open
+/// would be reached by them, as /proc/self/fd/9. Whatever is opened later is closed by execve.
 pub fn hand_on(plan: &Plan, handed: Vec<Handed>, unowned: Unowned) -> Result<(), Error> {
     let received = activation::FIRST..plan.first_handed;
     let mut keep: Vec<RawFd> = handed.iter().map(|one| one.number).chain(plan.kept_descriptors.iter().copied()).collect();

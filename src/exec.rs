@@ -7,7 +7,6 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use crate::acquire::Acquired;
-use crate::descriptors;
 use crate::diagnosis::{self, Diagnosis};
 use crate::failure::{At, Failure, Stage, call, hinted, lossy};
 use crate::line_ends;
@@ -21,7 +20,7 @@ pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/
 
 /// Starts the command in this process's place. Returns only if that failed.
 pub fn exec(_proved: Dropped, plan: &Plan, mut acquired: Acquired) -> Failure {
-    if let Err(failure) = make_ready(plan, &mut acquired) {
+    if let Err(failure) = make_ready(plan, &mut acquired).at(Stage::Confinement) {
         return failure;
     }
     let arguments = StringArray::new(plan.command.iter().copied());
@@ -49,12 +48,10 @@ pub fn exec(_proved: Dropped, plan: &Plan, mut acquired: Acquired) -> Failure {
     }
 }
 
-/// Files and ports are confined, all is closed that is not the command's, and then calls are confined: the last may
-/// forbid what the others need.
-fn make_ready(plan: &Plan, acquired: &mut Acquired) -> Result<(), Failure> {
-    acquired.confinement.restrict(plan).at(Stage::Confinement)?;
-    descriptors::hand_on(plan, std::mem::take(&mut acquired.handed)).at(Stage::Drop)?;
-    acquired.confinement.filter().at(Stage::Confinement)
+/// Files and ports are confined, and then calls: a filter may forbid what the others need.
+fn make_ready(plan: &Plan, acquired: &mut Acquired) -> Result<(), Error> {
+    acquired.confinement.restrict(plan)?;
+    acquired.confinement.filter()
 }
 
 /// Says that the command does not exist anywhere, as far as root can see, or that nobody could run it.

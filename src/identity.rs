@@ -164,8 +164,12 @@ impl<'a> Named<'a> {
         let (gid, group) = match (group, &entry) {
             (Some(group), _) => (group_of(group, "GROUP", host)?, GroupIs::Given),
             (None, Some(entry)) => {
-                let shown = format_args!("USER '{}': its group in /etc/passwd", Shown(user));
-                refuse_root(entry.gid.get(), origin.of_its_groups(), Of::Group, shown)?;
+                refuse_root(
+                    entry.gid.get(),
+                    origin.of_its_groups(),
+                    Of::Group,
+                    format_args!("USER '{}': its group in /etc/passwd", Shown(user)),
+                )?;
                 (entry.gid, GroupIs::Entrys)
             }
             (None, None) => {
@@ -186,8 +190,12 @@ impl<'a> Named<'a> {
         let mut groups = Vec::new();
         for group in accounts::groups(&host.group).filter(|group| group.lists(name)) {
             let shown = String::from_utf8_lossy(group.name);
-            let shown = format_args!("USER '{}': its group '{shown}' in /etc/group", Shown(user));
-            refuse_root(group.gid.get(), self.origin.of_its_groups(), Of::Group, shown)?;
+            refuse_root(
+                group.gid.get(),
+                self.origin.of_its_groups(),
+                Of::Group,
+                format_args!("USER '{}': its group '{shown}' in /etc/group", Shown(user)),
+            )?;
             groups.push(group.gid);
         }
         Ok(groups)

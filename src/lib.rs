@@ -75,7 +75,7 @@ pub fn run(start: Start) -> Result<(), Failure> {
         return tell::plan(&plan, &args, &host).at(Stage::Plan);
     }
     plan.warnings.iter().for_each(|warning| warn(warning));
-    let acquired = acquire::perform(&plan).at(Stage::Chores)?;
+    let acquired = acquire::perform(&plan, start.unowned).at(Stage::Chores)?;
     descriptors::give_streams(&plan);
     limits::set(&plan).at(Stage::Chores)?;
     credentials::drop(&plan).at(Stage::Drop)?;

@@ -33,6 +33,13 @@ pub fn check(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
+/// Raises the limit of open files where `--ulimit` does: what is handed on may have numbers that the present one forbids. A
+/// lower one waits for [`set`], because each of them is in two places while it is moved.
+pub fn make_room(plan: &Plan) -> Result<(), Error> {
+    let Some(one) = plan.limits.ulimits.iter().find(|one| one.resource.name == Resource::NOFILE) else { return Ok(()) };
+    if one.soft > limit_of(one)?.0 { set_one(one) } else { Ok(()) }
+}
+
 fn limit_of(one: &Ulimit) -> Result<(u64, u64), Error> {
     sys::resource_limit(one.resource.number).map_err(|errno| call(format_args!("getrlimit({})", one.resource.name), errno))
 }

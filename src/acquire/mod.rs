@@ -10,34 +10,25 @@ mod secrets;
 mod system_paths;
 
 use std::ffi::CStr;
-use std::os::fd::{OwnedFd, RawFd};
 
 use anyhow::Error;
 use nix::errno::Errno;
 
-use crate::confine;
+use crate::descriptors::{self, Handed};
 use crate::failure::{hinted, lossy};
 use crate::pathwalk;
 use crate::plan::Plan;
+use crate::sys::Unowned;
+use crate::{confine, limits};
 
-/// What the chores leave behind for the command.
+/// What the chores leave behind for the command, besides its descriptors, which have their places already.
 pub struct Acquired {
-    /// Sockets of `--listen`, files of `--open`, copies of `--secret`.
-    pub handed: Vec<Handed>,
     /// Rules that the kernel holds, filters that are compiled.
     pub confinement: confine::Prepared,
 }
 
-/// A descriptor that the command is to have.
-pub struct Handed {
-    /// Where it is now.
-    pub file: OwnedFd,
-    /// Its number in the command: planned, and no other's.
-    pub number: RawFd,
-}
-
-/// Does the chores.
-pub fn perform(plan: &Plan) -> Result<Acquired, Error> {
+/// Does the chores. Afterwards nothing is open but what is the command's, and the rules that it will be under.
+pub fn perform(plan: &Plan, unowned: Unowned) -> Result<Acquired, Error> {
     for wanted in &plan.mkdir {
         mkdir::make(wanted, &plan.identity)?;
     }
@@ -59,8 +50,13 @@ pub fn perform(plan: &Plan) -> Result<Acquired, Error> {
     for wanted in &plan.secrets {
         handed.push(Handed { file: secrets::copy(wanted, plan)?, number: wanted.number });
     }
-    // Last, because a rule may name what was just made.
-    Ok(Acquired { handed, confinement: confine::prepare(plan)? })
+    // A profile may be named by a descriptor that is root's, and so it is read before these are closed.
+    let mut confinement = confine::compiled(plan)?;
+    limits::make_room(plan)?;
+    descriptors::hand_on(plan, handed, unowned)?;
+    // Last, because a rule may name what was just made, and because its descriptor must not be in another one's place.
+    confinement.open(plan)?;
+    Ok(Acquired { confinement })
 }
 
 /// Refuses, before anything has changed, what can be seen to be a mistake.

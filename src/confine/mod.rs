@@ -199,15 +199,10 @@ impl Guard {
     }
 }
 
-/// Opens the paths and compiles the filters, as root.
-pub fn prepare(plan: &Plan) -> Result<Prepared, Error> {
-    let confinement = &plan.confinement;
-    if confinement.is_empty() {
-        return Ok(Prepared::default());
-    }
-    let ruleset = confinement.rules.as_ref().map(landlock::Ruleset::create).transpose()?;
-    let guards = confinement.guards.iter().map(|guard| guard.program()).collect();
-    Ok(Prepared { ruleset, guards, filter: compile(plan)? })
+/// Compiles the filters, as root.
+pub fn compiled(plan: &Plan) -> Result<Prepared, Error> {
+    let guards = plan.confinement.guards.iter().map(|guard| guard.program()).collect();
+    Ok(Prepared { ruleset: None, guards, filter: compile(plan)? })
 }
 
 /// Refuses, before anything has changed, what can't be opened or read.
@@ -234,6 +229,12 @@ fn compile(plan: &Plan) -> Result<Vec<Program>, Error> {
 }
 
 impl Prepared {
+    /// Opens the paths, as root, and hands the rules to the kernel.
+    pub fn open(&mut self, plan: &Plan) -> Result<(), Error> {
+        self.ruleset = plan.confinement.rules.as_ref().map(landlock::Ruleset::create).transpose()?;
+        Ok(())
+    }
+
     /// Puts the rules of files and ports in force, for good.
     pub fn restrict(&mut self, plan: &Plan) -> Result<(), Error> {
         match self.ruleset.take() {

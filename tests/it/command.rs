@@ -29,6 +29,8 @@ pub fn cases() -> Vec<Case> {
         a_regular_file_and_a_named_fifo_are_left_alone,
         signal_mask_and_ignored_signals_are_as_they_were,
         chdir_and_umask_come_after_the_switch,
+        what_root_had_open_is_out_of_reach_from_the_switch_on,
+        a_profile_may_be_named_by_a_descriptor_of_roots,
         without_close_range_descriptors_are_closed_all_the_same,
         that_descriptors_are_closed_is_seen_and_not_believed,
         what_has_the_name_of_proc_and_is_no_procfs_says_nothing,
@@ -392,6 +394,40 @@ fn without_close_range_descriptors_are_closed_all_the_same() -> Outcome {
         ])?;
         assert_eq!(report.descriptors(), [0, 1, 2, 3, 9], "{errno}");
     }
+    Ok(())
+}
+
+/// A directory that is closed to the target, open on 9.
+const CLOSED: &str = "mkdir -p $W/closed/in; chmod 700 $W/closed; chmod 777 $W/closed/in; echo x >$W/closed/in/tool; chmod 755 $W/closed/in/tool; exec 9<$W/closed/in";
+
+fn what_root_had_open_is_out_of_reach_from_the_switch_on() -> Outcome {
+    for init in [&[][..], &["--init"]] {
+        let jail = Jail::new()?.setup(CLOSED);
+        for fd in ["/proc/self/fd/9", "/dev/fd/9", "/proc/thread-self/fd/9", "/proc/1/fd/9"] {
+            let ran = jail.run(&[init, &["--chdir", fd, "node", "pwd"]].concat())?;
+            ran.refused(125, &format!("--chdir {fd}: chdir: "));
+        }
+        // The program itself is found, and its interpreter, as the target: it is none of root's files.
+        jail.run(&[init, &["--env", "PATH=/proc/self/fd/9:/bin", "node", "tool"]].concat())?.refused(127, "is not found");
+        // What is handed on is the command's, and --chdir may lead there.
+        let ran = jail.run(&[init, &["--keep-fd=9", "--chdir", "/proc/self/fd/9", "node", "ls"]].concat())?;
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "tool\n"), "{init:?} {ran:?}");
+    }
+    Ok(())
+}
+
+/// It is read before root's descriptors are closed. A limit that is raised holds for what is handed on.
+fn a_profile_may_be_named_by_a_descriptor_of_roots() -> Outcome {
+    let profile =
+        "echo '{\"defaultAction\": \"SCMP_ACT_ALLOW\"}' >$W/profile; exec 9<$W/profile; echo hush >$W/key; ulimit -Sn 20";
+    let jail = Jail::new()?.setup(profile);
+    let secret = format!("KEY={}", jail.at("key"));
+    let options =
+        ["--seccomp", "/dev/fd/9", "--ulimit", "nofile=100:200", "--secret", &secret, "--ro", "/", "--rox", "/", "node"];
+    let options = if crate::confine::landlock(5).is_ok() { &options[..] } else { &[&options[..6], &["node"]].concat() };
+    let report = jail.report(options)?;
+    assert_eq!((report.number("seccomp"), report.descriptors()), (2, vec![0, 1, 2, 64]));
+    assert_eq!(report.0["limits"][7], serde_json::json!([100, 200]));
     Ok(())
 }
 

@@ -128,7 +128,7 @@ fn a_number_too_large_for_an_id_is_no_name() -> Outcome {
         let group = format!("{number}:x:0:node\n");
         let jail = Jail::new()?.accounts(Some(passwd.as_bytes()), Some(group.as_bytes()))?.variable("N", number);
         jail.run(&[number, "true"])?.refused(125, "ids are 0 to 4294967294");
-        jail.run(&[&format!("node:{number}"), "true"])?.refused(125, "ids are 0 to 4294967294");
+        jail.run(&[format!("node:{number}").as_str(), "true"])?.refused(125, "ids are 0 to 4294967294");
         jail.run(&["$N", "true"])?.refused(125, "the variable N is");
         jail.run(&["--groups", number, "node", "true"])?.refused(125, "ids are 0 to 4294967294");
     }
@@ -322,12 +322,12 @@ fn nothing_is_written_to_what_only_looks_like_proc() -> Outcome {
     let fake = "mkdir -p $W/fake/real; printf 0 >$W/victim; chmod 600 $W/victim";
     for (place, said) in [
         ("mkdir $W/fake/self; ln -s $W/victim $W/fake/self/oom_score_adj", "Too many levels of symbolic links"),
-        ("mkdir $W/fake/self; ln $W/victim $W/fake/self/oom_score_adj", "is not the kernel's /proc"),
+        ("mkdir $W/fake/self; ln $W/victim $W/fake/self/oom_score_adj", "/proc/self/oom_score_adj: ENOENT"),
         (
             "ln -s real $W/fake/self; mv $W/victim $W/fake/real/oom_score_adj; ln $W/fake/real/oom_score_adj $W/victim",
-            "is not the kernel's /proc",
+            "/proc/self/oom_score_adj: ENOENT",
         ),
-        ("mkdir $W/fake/self; mkfifo $W/fake/self/oom_score_adj", "is not the kernel's /proc"),
+        ("mkdir $W/fake/self; mkfifo $W/fake/self/oom_score_adj", "/proc/self/oom_score_adj: ENOENT"),
     ] {
         let jail = Jail::new()?.setup(fake).setup(place).setup("mount --bind $W/fake /proc");
         for init in [&[][..], &["--init"]] {

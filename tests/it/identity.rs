@@ -146,7 +146,7 @@ fn roots_group_is_taken_only_where_it_is_written_out() -> Outcome {
     let jail = jail.variable("ZERO", "0").variable("ROOT", "root").variable("OTHER", "other").variable("STAFF", "staff");
     let jail = jail.variable("WHEELED", "wheeled").variable("WHEELED_ID", "1002").variable("PLAIN", "plain");
     for group in ["$ZERO", "${ZERO}", "$ROOT", "$OTHER", "other", "${NONE:-0}", "${NONE:-root}", "${ZERO:-50}"] {
-        jail.run(&[&format!("node:{group}"), "true"])?.refused(125, SAID);
+        jail.run(&[format!("node:{group}").as_str(), "true"])?.refused(125, SAID);
         jail.run(&["--groups", group, "node", "true"])?.refused(125, SAID);
         jail.run(&["--groups", &format!("50,{group},staff"), "node", "true"])?.refused(125, SAID);
         jail.run(&["--groups", group, "root", "true"])?.refused(125, SAID);
