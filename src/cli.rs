@@ -51,6 +51,8 @@ pub struct Args {
     pub keep_capabilities: CapSet,
     /// `--allow-new-privs`.
     pub new_privileges: NewPrivileges,
+    /// `--keep-keyring`.
+    pub keyring: Keyring,
     /// `--keep-fd`.
     pub keep_fds: Vec<RawFd>,
     /// `--clear-env`.
@@ -125,6 +127,15 @@ pub enum NewPrivileges {
     /// no_new_privs is set.
     Forbidden,
     /// no_new_privs stays as it was.
+    AsFound,
+}
+
+/// Which session keyring the command has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keyring {
+    /// A new one, where ids change.
+    Own,
+    /// The one that was there.
     AsFound,
 }
 
@@ -259,6 +270,7 @@ impl Args {
             switch: Switch::Always,
             keep_capabilities: CapSet::EMPTY,
             new_privileges: NewPrivileges::Forbidden,
+            keyring: Keyring::Own,
             keep_fds: Vec::new(),
             inherited_environment: InheritedEnvironment::Kept,
             env: Vec::new(),
@@ -284,6 +296,9 @@ impl Args {
         }
         if given("allow-new-privs") {
             self.new_privileges = NewPrivileges::AsFound;
+        }
+        if given("keep-keyring") {
+            self.keyring = Keyring::AsFound;
         }
         if given("clear-env") {
             self.inherited_environment = InheritedEnvironment::Cleared;

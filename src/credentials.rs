@@ -7,6 +7,7 @@ use anyhow::{Error, bail};
 use nix::errno::Errno;
 
 use crate::capabilities::CapSet;
+use crate::cli::Keyring;
 use crate::failure::{call, hinted};
 use crate::ids::Gid;
 use crate::plan::{Bounding, Groups, NoNewPrivs, Plan};
@@ -34,6 +35,9 @@ pub fn drop(plan: &Plan) -> Result<(), Error> {
         sys::set_keep_capabilities(true).map_err(|errno| call("prctl(PR_SET_KEEPCAPS, 1)", errno))?;
     }
     sys::setresuid(uid).map_err(|errno| explain(format!("setresuid({uid}, {uid}, {uid})"), errno))?;
+    if plan.keyring == Keyring::Own {
+        leave_session_keyring()?;
+    }
     set_capabilities(plan.keep)?;
     // Last, because a change of uid can't be made without the rights that this forbids to come back.
     if plan.no_new_privs == NoNewPrivs::Set {
@@ -90,6 +94,29 @@ fn set_capabilities(keep: CapSet) -> Result<(), Error> {
         sys::set_keep_capabilities(false).map_err(|errno| call("prctl(PR_SET_KEEPCAPS, 0)", errno))?;
     }
     Ok(())
+}
+
+/// What root keeps in its session keyring is possessed by whoever has that keyring, whatever his ids (keyrings(7)), and an
+/// execve hands it on. Thread and process keyrings end with one, and stepdown makes none. After the uid, so that the new keyring is
+/// the target's and counts towards the target's quota.
+fn leave_session_keyring() -> Result<(), Error> {
+    const JOIN: &str = "keyctl(KEYCTL_JOIN_SESSION_KEYRING)";
+    let errno = match sys::join_new_session_keyring() {
+        Ok(()) => return Ok(()),
+        Err(errno) => errno,
+    };
+    let hint = match errno {
+        // A kernel without keyrings, or a container engine's filter: the command is under it, too, and can ask for no key.
+        Errno::ENOSYS | Errno::EPERM => match sys::session_keyring() {
+            Err(Errno::ENOSYS | Errno::EPERM) => return Ok(()),
+            _ => {
+                "a filter forbids this and leaves the rest of keyctl(2), by which the command could read the keys that are there"
+            }
+        },
+        Errno::EDQUOT => "the user has as many keys as one may have: raise sysctl kernel.keys.maxkeys and maxbytes",
+        _ => "root's keys would stay within reach",
+    };
+    Err(hinted(format!("{JOIN}: {errno}"), format!("{hint}; --keep-keyring leaves the session keyring as it is")))
 }
 
 fn explain(what: String, errno: Errno) -> Error {

@@ -9,7 +9,7 @@ use caps::Capability;
 use crate::activation::{self, Inherited};
 use crate::address::Listen;
 use crate::capabilities::CapSet;
-use crate::cli::{Args, Chown, ChownPolicy, Demand, Init, Limits, Mkdir, NewPrivileges, Open, Switch, Verbosity};
+use crate::cli::{Args, Chown, ChownPolicy, Demand, Init, Keyring, Limits, Mkdir, NewPrivileges, Open, Switch, Verbosity};
 use crate::confine::Confinement;
 use crate::descriptors::numbers::{self, Numbers};
 use crate::environment::{Environment, Home};
@@ -33,6 +33,8 @@ pub struct Plan {
     pub keep: CapSet,
     /// no_new_privs.
     pub no_new_privs: NoNewPrivs,
+    /// The session keyring.
+    pub keyring: Keyring,
     /// `--mkdir`.
     pub mkdir: Vec<Mkdir>,
     /// `--chown` and `--chown-if-possible`.
@@ -174,6 +176,7 @@ impl Plan {
             bounding,
             keep,
             no_new_privs,
+            keyring: keyring(args, host, &identity),
             mkdir: args.mkdir.clone(),
             chown: chown(args, role),
             chown_policy: args.chown_policy,
@@ -253,6 +256,12 @@ fn chown(args: &Args, role: Role) -> Vec<Chown> {
         all.iter_mut().for_each(|chown| chown.demand = Demand::May);
     }
     all
+}
+
+/// Who gets other ids gets another session keyring; who has them already keeps his own.
+fn keyring(args: &Args, host: &Host, identity: &Identity) -> Keyring {
+    let same = host.uids.all(identity.uid.get()) && host.gids.all(identity.gid.get());
+    if same { Keyring::AsFound } else { args.keyring }
 }
 
 fn bounding(args: &Args, host: &Host, keep: CapSet) -> Result<Bounding, Error> {

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use anyhow::{Context, Error};
 use serde_json::{Value, json};
 
-use crate::cli::{Args, ChownPolicy, Demand, Init, Limits, Mode, Session, Target};
+use crate::cli::{Args, ChownPolicy, Demand, Init, Keyring, Limits, Mode, Session, Target};
 use crate::confine::landlock::Told;
 use crate::failure::{Printable, lossy};
 use crate::host::Host;
@@ -55,6 +55,7 @@ fn lines(plan: &Plan, bound: &[Bound]) -> Vec<(&'static str, String)> {
         lines.push(("bounding set", "as found, for want of CAP_SETPCAP; idle under no_new_privs".to_owned()));
     }
     lines.push(("no_new_privs", no_new_privs(plan).to_owned()));
+    lines.push(("keyring", keyring(plan).to_owned()));
     for mkdir in &plan.mkdir {
         lines.push(("mkdir", format!("{} mode {:04o}", lossy(&mkdir.path), mkdir.mode)));
     }
@@ -173,6 +174,13 @@ fn no_new_privs(plan: &Plan) -> &'static str {
     }
 }
 
+fn keyring(plan: &Plan) -> &'static str {
+    match plan.keyring {
+        Keyring::Own => "a session keyring of its own",
+        Keyring::AsFound => "the session keyring as found",
+    }
+}
+
 /// Number, name and origin of every descriptor that is handed on by sd_listen_fds(3).
 fn handed<'a>(plan: &'a Plan, bound: &[Bound]) -> Vec<(usize, &'a str, String)> {
     let inherited = plan.inherited.names().iter().map(|name| (name.as_str(), "received".to_owned()));
@@ -216,6 +224,10 @@ fn as_json(plan: &Plan, bound: &[Bound]) -> Value {
         "no_new_privs": match plan.no_new_privs {
             NoNewPrivs::Set => true,
             NoNewPrivs::AsFound(found) => found,
+        },
+        "keyring": match plan.keyring {
+            Keyring::Own => "own",
+            Keyring::AsFound => "as-found",
         },
         "mkdir": plan.mkdir.iter().map(|m| json!({ "path": lossy(&m.path), "mode": format!("{:04o}", m.mode) })).collect::<Vec<_>>(),
         "chown": plan.chown.iter().map(|c| json!({ "path": lossy(&c.path), "if_possible": c.demand == Demand::May })).collect::<Vec<_>>(),

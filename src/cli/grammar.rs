@@ -21,7 +21,7 @@ enum Takes {
     PerhapsAFormat,
 }
 
-const OPTIONS: [(&str, Takes); 42] = [
+const OPTIONS: [(&str, Takes); 43] = [
     ("groups", Takes::OneValue),
     ("if-root", Takes::Nothing),
     ("mkdir", Takes::Values),
@@ -34,6 +34,7 @@ const OPTIONS: [(&str, Takes); 42] = [
     ("keep-cap", Takes::Values),
     ("allow-new-privs", Takes::Nothing),
     ("keep-fd", Takes::Values),
+    ("keep-keyring", Takes::Nothing),
     ("env", Takes::Values),
     ("unset-env", Takes::Values),
     ("clear-env", Takes::Nothing),

@@ -327,7 +327,7 @@ fn nothing_is_written_to_what_only_looks_like_proc() -> Outcome {
             "ln -s real $W/fake/self; mv $W/victim $W/fake/real/oom_score_adj; ln $W/fake/real/oom_score_adj $W/victim",
             "/proc/self/oom_score_adj: ENOENT",
         ),
-        ("mkdir $W/fake/self; mkfifo $W/fake/self/oom_score_adj", "/proc/self/oom_score_adj: ENOENT"),
+        ("mkdir $W/fake/self; mkfifo $W/fake/self/oom_score_adj", "/proc/self/oom_score_adj: ENXIO"),
     ] {
         let jail = Jail::new()?.setup(fake).setup(place).setup("mount --bind $W/fake /proc");
         for init in [&[][..], &["--init"]] {

@@ -30,7 +30,7 @@ const ERRORS: [&str; 3] = ["EPERM", "EINVAL", "EINTR"];
 
 /// The calls that set or tell what a process may do and what it has open: these are also made to lie. (A rule of Landlock's that the kernel took
 /// in word alone takes more away, and never less.)
-const CREDENTIALS: [&str; 19] = [
+const CREDENTIALS: [&str; 20] = [
     "setgroups",
     "setresgid",
     "setresuid",
@@ -50,6 +50,7 @@ const CREDENTIALS: [&str; 19] = [
     "close_range",
     "fcntl",
     "dup2",
+    "keyctl",
 ];
 
 /// A command line, what it is started through, and what its command must turn out to be.

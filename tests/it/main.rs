@@ -5,6 +5,7 @@
 
 mod harness;
 mod jail;
+mod keyrings;
 mod report;
 
 mod chores;
@@ -46,6 +47,7 @@ fn main() {
         ("secrets", secrets::cases()),
         ("command", command::cases()),
         ("terminals", terminals::cases()),
+        ("keyrings", keyrings::cases()),
         ("telling", telling::cases()),
         ("mistakes", mistakes::cases()),
         ("confine", confine::cases()),

@@ -132,6 +132,7 @@ fn dry_run_tells_the_plan_and_changes_nothing() -> Outcome {
          started       with the right to switch\n\
          capabilities  CAP_KILL in all five sets\n\
          no_new_privs  set\n\
+         keyring       a session keyring of its own\n\
          mkdir         {} mode 2770\n\
          chown         {data} and all below\n\
          descriptor    3 http: listens on tcp [::]:80, both families\n\
@@ -148,6 +149,7 @@ fn dry_run_tells_the_plan_and_changes_nothing() -> Outcome {
     assert_eq!((&socket["fd"], &socket["name"]), (&3.into(), &"http".into()));
     assert_eq!(socket["what"], "listens on tcp [::]:80, both families");
     assert_eq!((&told["capabilities"], &told["role"]), (&serde_json::json!(["CAP_KILL"]), &"switching".into()));
+    assert_eq!(told["keyring"], "own");
     assert!(!ran.stdout.contains("/home/node"), "values of variables may be secrets");
     assert_eq!((owner(&data), jail.work().join("new").exists()), ((0, 0), false));
     Ok(())
