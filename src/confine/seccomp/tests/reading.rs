@@ -212,7 +212,7 @@ fn every_mistake_has_an_error_that_names_the_place() {
         (String::new(), "not the JSON of a profile: EOF while parsing a value at line 1 column 0"),
         ("{".into(), "EOF while parsing an object at line 1"),
         ("[]".into(), "an object is expected, not an array"),
-        ("\u{feff}{}".into(), "not the JSON of a profile: expected value at line 1 column 1"),
+        ("\u{feff}{}".into(), "it begins with a byte order mark"),
         ("{} {}".into(), "trailing characters"),
         ("[".repeat(100_000), "recursion limit exceeded"),
         ("{}".into(), "defaultAction is missing"),
