@@ -88,8 +88,7 @@ pub fn run(start: Start) -> Result<(), Failure> {
 /// Directory and umask, as the target: where it may not go, the command does not start.
 fn place(args: &Args) -> Result<(), anyhow::Error> {
     if let Some(directory) = &args.chdir {
-        nix::unistd::chdir(directory.as_c_str())
-            .map_err(|errno| call(format_args!("--chdir {}: chdir", lossy(directory)), errno))?;
+        sys::change_directory(directory).map_err(|errno| call(format_args!("--chdir {}: chdir", lossy(directory)), errno))?;
     }
     if let Some(mask) = args.umask {
         sys::umask(mask).map_err(|errno| call(format_args!("umask({mask:03o})"), errno))?;

@@ -158,11 +158,26 @@ pub fn set_filesystem_gid(gid: u32) -> bool {
     }
 }
 
-/// umask(2), read back because it reports no error; returns the one before.
+/// umask(2), which reports no error; returns the one before. Changed once more in between, so that a kernel that gives
+/// the same answer to all is found out, too.
 pub fn umask(mask: u32) -> Result<u32> {
+    let other = mask ^ 0o777;
     // SAFETY: numbers.
-    let (before, now) = unsafe { (libc::umask(mask), libc::umask(mask)) };
-    if now == mask && before <= 0o777 { Ok(before) } else { Err(Errno::EPERM) }
+    let (before, then, now) = unsafe { (libc::umask(mask), libc::umask(other), libc::umask(mask)) };
+    if then == mask && now == other && before <= 0o777 { Ok(before) } else { Err(Errno::EPERM) }
+}
+
+/// Goes into a directory, wherever symbolic links lead: chdir(2), in two steps.
+pub fn change_directory(path: &CStr) -> Result<()> {
+    let directory = open_at_following(nix::fcntl::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY)?;
+    enter(std::os::fd::AsFd::as_fd(&directory))
+}
+
+/// fchdir(2), and a look at where that led.
+pub fn enter(directory: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+    nix::unistd::fchdir(directory)?;
+    let (here, there) = (nix::sys::stat::stat(c".")?, nix::sys::stat::fstat(directory)?);
+    if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino) { Ok(()) } else { Err(Errno::EIO) }
 }
 
 /// getpid(2).

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Error, bail};
 use nix::errno::Errno;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, GetSockOpt, SetSockOpt, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, sockopt,
+};
 use nix::sys::stat::{Mode, fchmod};
 
 use super::{holder, is_missing, maker, may_be_made};
@@ -87,25 +89,23 @@ fn internet(address: SocketAddr, wanted: &Listen, families: Option<Families>) ->
     let socket = open(family, wanted.kind)?;
     if wanted.kind == Kind::Stream {
         // A restarted service must not wait for its old connections to be forgotten (TIME_WAIT).
-        socket::setsockopt(&socket, sockopt::ReuseAddr, &true).map_err(|errno| call("setsockopt(SO_REUSEADDR)", errno))?;
+        set(&socket, sockopt::ReuseAddr, true).map_err(|errno| call("setsockopt(SO_REUSEADDR)", errno))?;
     }
     let mut families = families;
     for choice in &wanted.choices {
         match choice {
             Choice::ReusePort => {
-                socket::setsockopt(&socket, sockopt::ReusePort, &true)
-                    .map_err(|errno| call("setsockopt(SO_REUSEPORT)", errno))?;
+                set(&socket, sockopt::ReusePort, true).map_err(|errno| call("setsockopt(SO_REUSEPORT)", errno))?;
             }
             Choice::FreeBind => {
-                socket::setsockopt(&socket, sockopt::IpFreebind, &true)
-                    .map_err(|errno| call("setsockopt(IP_FREEBIND)", errno))?;
+                set(&socket, sockopt::IpFreebind, true).map_err(|errno| call("setsockopt(IP_FREEBIND)", errno))?;
             }
             Choice::Families(chosen) => families = Some(*chosen),
             Choice::Backlog(_) | Choice::Mode(_) | Choice::Owner(_) => {}
         }
     }
     if let Some(families) = families.filter(|_| address.is_ipv6()) {
-        socket::setsockopt(&socket, sockopt::Ipv6V6Only, &(families == Families::Version6))
+        set(&socket, sockopt::Ipv6V6Only, families == Families::Version6)
             .map_err(|errno| call("setsockopt(IPV6_V6ONLY)", errno))?;
     }
     attach(&socket, &SockaddrStorage::from(address), format!("bind({address})"))?;
@@ -130,6 +130,10 @@ fn unix_path(path: &CStr, socket: &Socket, plan: &Plan) -> Result<OwnedFd, Error
     let socket = open(AddressFamily::Unix, wanted.kind)?;
     // bind(2) gives the name the mode of the unbound socket, less the umask.
     fchmod(&socket, Mode::from_bits_truncate(mode)).map_err(|errno| call("fchmod(socket)", errno))?;
+    let made = sys::fstat(socket.as_raw_fd()).map_err(|errno| call("fstat(socket)", errno))?.st_mode & 0o7777;
+    if made != mode {
+        bail!("fchmod(socket): the kernel holds mode {made:04o}");
+    }
     let name = bound_name(path, &parent)?;
     let address = UnixAddr::new(name).map_err(|errno| call("sun_path", errno))?;
     let bind = format!("bind({})", crate::failure::lossy(name));
@@ -237,9 +241,9 @@ fn remove_stale(parent: &Parent, kind: Kind) -> Result<(), Error> {
 fn within<T>(parent: &Parent, act: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     let here =
         sys::open_at(nix::fcntl::AT_FDCWD, c".", libc::O_PATH | libc::O_DIRECTORY).map_err(|errno| call("open(.)", errno))?;
-    nix::unistd::fchdir(&parent.directory).map_err(|errno| call("fchdir", errno))?;
+    sys::enter(parent.directory.as_fd()).map_err(|errno| call("fchdir", errno))?;
     let result = act();
-    nix::unistd::fchdir(&here).map_err(|errno| call("fchdir, back to where we were started", errno))?;
+    sys::enter(here.as_fd()).map_err(|errno| call("fchdir, back to where we were started", errno))?;
     result
 }
 
@@ -252,11 +256,17 @@ fn socket(family: AddressFamily, kind: Kind, flags: SockFlag) -> Result<OwnedFd,
         Kind::Stream => SockType::Stream,
         Kind::Datagram => SockType::Datagram,
     };
-    socket::socket(family, socket_type, flags | SockFlag::SOCK_CLOEXEC, None).map_err(|errno| call("socket", errno))
+    sys::socket(family, socket_type, flags).map_err(|errno| call("socket", errno))
 }
 
 fn attach(socket: &OwnedFd, address: &dyn SockaddrLike, bind: String) -> Result<(), Error> {
-    socket::bind(socket.as_raw_fd(), address).map_err(|errno| call(bind, errno))
+    sys::bind(socket.as_fd(), address).map_err(|errno| call(bind, errno))
+}
+
+/// Sets an option of a socket, and reads it back.
+fn set<O: SetSockOpt<Val = bool> + GetSockOpt<Val = bool> + Copy>(socket: &OwnedFd, option: O, value: bool) -> Result<(), Errno> {
+    socket::setsockopt(socket, option, &value)?;
+    if socket::getsockopt(socket, option)? == value { Ok(()) } else { Err(Errno::EIO) }
 }
 
 /// Without an option the queue is as long as the system allows: net.core.somaxconn cuts it.

@@ -77,7 +77,7 @@ fn existing(wanted: &Mkdir, target: &Identity) -> Result<OwnedFd, Error> {
         bail!("it exists and is no directory");
     }
     // One that an interrupted run has left is still as it was made.
-    if !is_just_made(&found.file, &found.facts) {
+    if !is_just_made(&found.file, &found.facts)? {
         found.is_meant(Some(target.uid.get()))?;
     }
     system_paths::refuse_file(&found.file, &found.directory)?;
@@ -112,7 +112,14 @@ fn create(at: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Error> {
         Err(errno) => return Err(call(format_args!("mkdir({})", lossy(name)), errno)),
     }
     match sys::open_at(at.as_fd(), name, libc::O_RDONLY | libc::O_DIRECTORY) {
-        Ok(directory) => Ok(is_just_made(&directory, &facts(&directory)?).then_some(directory)),
+        Ok(directory) => {
+            let found = facts(&directory)?;
+            match is_just_made(&directory, &found)? {
+                // Left as it is, nobody could pass through it.
+                false if has_that_mode(&found) => bail!("{} has the mode of one just made, and is another's", lossy(name)),
+                made => Ok(made.then_some(directory)),
+            }
+        }
         // A link, a file, or nothing.
         Err(Errno::ELOOP | Errno::ENOTDIR | Errno::ENOENT | Errno::EACCES) => Ok(None),
         Err(errno) => Err(call(format_args!("open({})", lossy(name)), errno)),
@@ -120,15 +127,21 @@ fn create(at: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Error> {
 }
 
 /// A set-group-ID directory hands that bit on.
-fn is_just_made(directory: &OwnedFd, facts: &FileFacts) -> bool {
-    let as_made = facts.uid == nix::unistd::geteuid().as_raw() && facts.mode & 0o7777 & !libc::S_ISGID == JUST_MADE;
-    as_made && is_empty(directory)
+fn is_just_made(directory: &OwnedFd, facts: &FileFacts) -> Result<bool, Error> {
+    let as_made = has_that_mode(facts) && facts.uid == nix::unistd::geteuid().as_raw();
+    Ok(as_made && is_empty(directory)?)
 }
 
-fn is_empty(directory: &OwnedFd) -> bool {
+fn has_that_mode(facts: &FileFacts) -> bool {
+    facts.mode & 0o7777 & !libc::S_ISGID == JUST_MADE
+}
+
+fn is_empty(directory: &OwnedFd) -> Result<bool, Error> {
     let mut entries = Entries::with_room(1024);
-    let open = sys::open_at(directory.as_fd(), c".", libc::O_RDONLY | libc::O_DIRECTORY);
-    open.is_ok_and(|open| entries.read(open.as_fd()).is_ok() && entries.next().is_none())
+    let open =
+        sys::open_at(directory.as_fd(), c".", libc::O_RDONLY | libc::O_DIRECTORY).map_err(|errno| call("open(.)", errno))?;
+    entries.read(open.as_fd()).map_err(|errno| call("getdents64", errno))?;
+    Ok(entries.next().is_none())
 }
 
 fn facts(directory: &OwnedFd) -> Result<FileFacts, Error> {

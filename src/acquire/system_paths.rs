@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Error};
+use anyhow::Error;
 use nix::sys::statfs::fstatfs;
 
 use crate::failure::{call, hinted, lossy};
@@ -129,7 +129,7 @@ fn is_of_dev(file: &FileFacts, within: &OwnedFd) -> Result<bool, Error> {
     let Some(dev) = at(c"/dev") else { return Ok(false) };
     let shm = at(c"/dev/shm");
     let facts = |directory: &OwnedFd| sys::facts(directory.as_fd()).map_err(|errno| call("statx", errno));
-    let mut directory = within.try_clone().context("fcntl(F_DUPFD_CLOEXEC)")?;
+    let mut directory = sys::duplicate_above(within.as_fd(), 3).map_err(|errno| call("fcntl(F_DUPFD_CLOEXEC)", errno))?;
     let (mut here, mut below) = (facts(&directory)?, *file);
     loop {
         for one in [below, here] {

@@ -5,12 +5,12 @@
 //! claimed success and did nothing is found out. What nothing can be tried of is in SECURITY.md.
 
 use std::ffi::CString;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Error, anyhow, bail};
 use caps::Capability;
 use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use super::landlock::{Root, Rules};
 use crate::capabilities::CapSet;
@@ -26,7 +26,7 @@ pub struct Attempts {
     /// Lists `/`, which no rule names.
     root: Root,
     /// A socket with an abstract name, made outside.
-    socket: Option<(UnixDatagram, SocketAddr)>,
+    socket: Option<(OwnedFd, UnixAddr)>,
 }
 
 impl Attempts {
@@ -57,7 +57,7 @@ impl Attempts {
             refused("open(/)", sys::try_root_directory(), &[Errno::EACCES])?;
         }
         if let Some((socket, name)) = &self.socket {
-            let connected = socket.connect_addr(name).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
+            let connected = socket::connect(socket.as_raw_fd(), name);
             refused("connect to an abstract socket", connected, &[Errno::EPERM])?;
         }
         Ok(())
@@ -88,9 +88,10 @@ fn unguessable() -> String {
 }
 
 /// None where this process may have no such socket.
-fn socket() -> Option<(UnixDatagram, SocketAddr)> {
-    let name = SocketAddr::from_abstract_name(unguessable()).ok()?;
-    UnixDatagram::bind_addr(&name).ok().map(|socket| (socket, name))
+fn socket() -> Option<(OwnedFd, UnixAddr)> {
+    let name = UnixAddr::new_abstract(unguessable().as_bytes()).ok()?;
+    let socket = sys::socket(AddressFamily::Unix, SockType::Datagram, SockFlag::empty()).ok()?;
+    sys::bind(socket.as_fd(), &name).ok().map(|()| (socket, name))
 }
 
 /// "step", in letters: far from what a kernel will ever have for seccomp(2).

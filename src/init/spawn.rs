@@ -67,9 +67,13 @@ fn part(wanted: Init, plan: &mut Plan, held: &Held) -> Result<(), Error> {
     let Some(alone) = Alone::for_good() else { bail!("a thread is left that a child would not have") };
     match sys::fork(&alone).map_err(|errno| call("fork", errno))? {
         Forked::Child => {
+            let own = sys::getpid().map_err(|errno| call("getpid", errno))?;
+            if own == pid {
+                bail!("fork: the kernel claims to have made a process, and there is none");
+            }
             as_the_command(plan, &terminal, chld_was_ignored)?;
             limits::heed_parent(plan, Some(pid))?;
-            plan.environment.set_process_id(sys::getpid().map_err(|errno| call("getpid", errno))?)?;
+            plan.environment.set_process_id(own)?;
             if let Some(gate) = gate {
                 gate.pass();
             }
@@ -107,7 +111,7 @@ fn as_the_command(plan: &Plan, terminal: &Terminal, chld_was_ignored: bool) -> R
     if plan.limits.session == Session::New {
         limits::leave_session(plan)?;
     } else {
-        sys::set_process_group(0, 0).map_err(|errno| call("setpgid(0, 0)", errno))?;
+        sys::lead_process_group().map_err(|errno| call("setpgid(0, 0)", errno))?;
     }
     if terminal.at_once && plan.limits.session == Session::AsFound {
         // Before it reads from the terminal, which would stop it. SIGTTOU is blocked still.

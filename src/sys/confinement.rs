@@ -1,12 +1,12 @@
 //! Landlock's ABI, and what must be refused where they are in force.
 
 use std::ffi::CStr;
-use std::os::fd::{FromRawFd, OwnedFd};
 
 use libc::c_int;
 use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 
-use super::Result;
+use super::{Result, open_at_following};
 
 /// landlock_create_ruleset(2): the ABI that this kernel has.
 pub fn landlock_abi() -> Result<u32> {
@@ -35,12 +35,7 @@ pub fn kernel_release() -> Result<(u32, u32)> {
 
 /// Opens `/` to list it.
 pub fn try_root_directory() -> Result<()> {
-    // SAFETY: a C string; a descriptor that is returned is ours alone.
-    unsafe {
-        let fd = Errno::result(libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC))?;
-        drop(OwnedFd::from_raw_fd(fd));
-    }
-    Ok(())
+    open_at_following(nix::fcntl::AT_FDCWD, c"/", libc::O_RDONLY | libc::O_DIRECTORY).map(drop)
 }
 
 /// What is tried with a TCP port of 127.0.0.1.
@@ -74,10 +69,9 @@ pub fn try_port(port: Port) -> Result<()> {
     };
     let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
     let place = (&raw const address).cast();
-    // SAFETY: an address of the size that is given; the descriptor is ours alone.
+    let socket = super::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_NONBLOCK)?;
+    // SAFETY: an address of the size that is given.
     unsafe {
-        let flags = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        let socket = OwnedFd::from_raw_fd(Errno::result(libc::socket(libc::AF_INET, flags, 0))?);
         let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
         let done = match port {
             Port::Bound(_) => libc::bind(fd, place, length),

@@ -186,6 +186,7 @@ pub(super) enum Prctl {
     GetNoNewPrivs = libc::PR_GET_NO_NEW_PRIVS,
     SetChildSubreaper = libc::PR_SET_CHILD_SUBREAPER,
     SetDumpable = libc::PR_SET_DUMPABLE,
+    GetDumpable = libc::PR_GET_DUMPABLE,
     SetParentDeathSignal = libc::PR_SET_PDEATHSIG,
 }
 

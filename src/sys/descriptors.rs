@@ -8,9 +8,21 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 
 use super::{Entries, Result, open_at_following};
 use crate::ids::Uid;
+
+/// Takes what a call says it has opened. 0, 1 and 2 were there before, or /dev/null has them: one of these is new only where
+/// it was free, and then it is close-on-exec, as is all that we open. A call that claims success and opens nothing would have
+/// us close them. (musl's open(2) and fcntl(2) set the flag once more, and so would on these: hence openat(2), and the raw fcntl(2).)
+pub(super) fn opened(fd: RawFd) -> Result<OwnedFd> {
+    if fd < 0 || fd <= libc::STDERR_FILENO && was_received(fd) != Ok(false) {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: what was just opened is ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
 
 /// Whether a descriptor number is open.
 #[must_use]
@@ -19,14 +31,20 @@ pub fn is_open(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
+/// A mode that no file has: what a call leaves that claims success and writes nothing.
+const NO_MODE: libc::mode_t = libc::mode_t::MAX;
+
 /// fstat(2) by number, of a descriptor that was handed to us; EBADF where it isn't open.
 pub fn fstat(fd: RawFd) -> Result<libc::stat> {
     let mut found = MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: a buffer of the right size, integers all through.
-    unsafe {
-        Errno::result(libc::fstat(fd, found.as_mut_ptr()))?;
-        Ok(found.assume_init())
-    }
+    let found = unsafe {
+        (*found.as_mut_ptr()).st_mode = NO_MODE;
+        // Raw: musl fills it in itself, from what the kernel has filled in or not.
+        Errno::result(libc::syscall(libc::SYS_fstat, fd, found.as_mut_ptr()))?;
+        found.assume_init()
+    };
+    if found.st_mode == NO_MODE { Err(Errno::EIO) } else { Ok(found) }
 }
 
 /// Whether it is seen that a descriptor number is not open. Any other answer than EBADF says nothing of the kind.
@@ -61,10 +79,36 @@ fn file_system(fd: RawFd) -> Option<u32> {
     unsafe { (libc::fstatfs(fd, found.as_mut_ptr()) == 0).then(|| found.assume_init().f_type as u32) }
 }
 
-/// listen(2); -1 asks for the longest queue that net.core.somaxconn allows.
+/// socket(2), closed on execve.
+pub fn socket(family: AddressFamily, kind: SockType, flags: SockFlag) -> Result<OwnedFd> {
+    let flags = kind as libc::c_int | flags.bits() | libc::SOCK_CLOEXEC;
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::socket(family as libc::c_int, flags, 0) }).and_then(opened)
+}
+
+/// bind(2), and a look at what the socket is bound to: the same address, but that a port 0 has become another.
+pub fn bind(socket: BorrowedFd<'_>, address: &dyn nix::sys::socket::SockaddrLike) -> Result<()> {
+    const PORT: std::ops::Range<usize> = 2..4;
+    nix::sys::socket::bind(socket.as_raw_fd(), address)?;
+    let mut bound = [0u8; size_of::<libc::sockaddr_storage>()];
+    let mut length = bound.len() as libc::socklen_t;
+    // SAFETY: room for as many bytes as it says; and the address has as many as it says.
+    let asked = unsafe {
+        Errno::result(libc::getsockname(socket.as_raw_fd(), bound.as_mut_ptr().cast(), &raw mut length))?;
+        std::slice::from_raw_parts(address.as_ptr().cast::<u8>(), address.len() as usize)
+    };
+    let is_any_port = address.family() != Some(nix::sys::socket::AddressFamily::Unix) && asked.get(PORT) == Some(&[0, 0]);
+    let same =
+        asked.iter().zip(&bound).enumerate().all(|(at, (asked, bound))| asked == bound || is_any_port && PORT.contains(&at));
+    if same { Ok(()) } else { Err(Errno::EIO) }
+}
+
+/// listen(2), read back; -1 asks for the longest queue that net.core.somaxconn allows.
 pub fn listen(socket: BorrowedFd<'_>, backlog: i32) -> Result<()> {
     // SAFETY: numbers.
-    Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
+    Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog) })?;
+    let listens = nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::AcceptConn)?;
+    if listens { Ok(()) } else { Err(Errno::EIO) }
 }
 
 /// The number that tells this process from every other there has been since the machine was started: the inode
@@ -72,11 +116,9 @@ pub fn listen(socket: BorrowedFd<'_>, backlog: i32) -> Result<()> {
 #[must_use]
 pub fn own_pidfd_id() -> Option<u64> {
     const PIDFS_MAGIC: u32 = 0x5049_4446;
-    // SAFETY: numbers; the descriptor is ours alone.
-    let pidfd = unsafe {
-        let fd = RawFd::try_from(libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0)).ok().filter(|&fd| fd >= 0)?;
-        OwnedFd::from_raw_fd(fd)
-    };
+    // SAFETY: numbers.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+    let pidfd = RawFd::try_from(pidfd).ok().and_then(|fd| opened(fd).ok())?;
     let id = fstat(pidfd.as_raw_fd()).ok()?.st_ino;
     (file_system(pidfd.as_raw_fd()) == Some(PIDFS_MAGIC)).then_some(id)
 }
@@ -91,7 +133,9 @@ pub fn clear_nonblocking(file: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: numbers.
     unsafe {
         let flags = Errno::result(libc::fcntl(file.as_raw_fd(), libc::F_GETFL))?;
-        Errno::result(libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK)).map(drop)
+        Errno::result(libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK))?;
+        let now = Errno::result(libc::fcntl(file.as_raw_fd(), libc::F_GETFL))?;
+        if now & libc::O_NONBLOCK == 0 { Ok(()) } else { Err(Errno::EPERM) }
     }
 }
 
@@ -153,12 +197,16 @@ impl Device {
     /// Opens it for reading and writing at the lowest free number, and sees that it is the device: ENODEV where not. No
     /// terminal that stands there becomes ours by that.
     fn open(self, flags: c_int) -> Result<OwnedFd> {
-        // SAFETY: a C string; a descriptor that is returned is ours alone.
-        let opened = unsafe {
-            let fd = Errno::result(libc::open(self.path.as_ptr(), libc::O_RDWR | libc::O_NOCTTY | flags))?;
-            OwnedFd::from_raw_fd(fd)
+        let flags = libc::O_RDWR | libc::O_NOCTTY | flags;
+        // SAFETY: a C string.
+        let fd = Errno::result(unsafe { libc::openat(libc::AT_FDCWD, self.path.as_ptr(), flags) })?;
+        let new = if flags & libc::O_CLOEXEC == 0 {
+            // SAFETY: a number that was free, or is free still.
+            unsafe { OwnedFd::from_raw_fd(fd) }
+        } else {
+            opened(fd)?
         };
-        if self.is(&fstat(opened.as_raw_fd())?) { Ok(opened) } else { Err(Errno::ENODEV) }
+        if self.is(&fstat(new.as_raw_fd())?) { Ok(new) } else { Err(Errno::ENODEV) }
     }
 }
 
@@ -176,11 +224,10 @@ pub fn open_terminal() -> Result<OwnedFd> {
 ///
 /// If it lies: a number below `minimum` is no copy, and is an error.
 pub fn duplicate_above(fd: BorrowedFd<'_>, minimum: RawFd) -> Result<OwnedFd> {
-    // SAFETY: numbers; a descriptor that is returned is ours alone.
-    unsafe {
-        let fd = Errno::result(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, minimum))?;
-        if fd < minimum { Err(Errno::EBADF) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    }
+    // SAFETY: numbers.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, minimum) })?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
+    if fd < minimum { Err(Errno::EBADF) } else { opened(fd) }
 }
 
 /// Whether what has a number was handed to us. Of an execve nothing is left that is close-on-exec, and what we open is

@@ -2,11 +2,11 @@
 
 use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::Result;
+use super::{Result, opened};
 use crate::ids::{Gid, Uid};
 
 /// What statx(2) tells of a file, as far as ownership needs it.
@@ -84,12 +84,12 @@ pub fn open_at(directory: BorrowedFd<'_>, name: &CStr, flags: c_int) -> Result<O
 /// Opens a name in a directory, wherever symbolic links lead; O_CLOEXEC always.
 pub fn open_at_following(directory: BorrowedFd<'_>, name: &CStr, flags: c_int) -> Result<OwnedFd> {
     let flags = flags | libc::O_CLOEXEC;
-    // SAFETY: a C string; a descriptor that is returned is ours alone.
-    unsafe {
-        // FUSE may be interrupted here as well.
-        let fd = super::uninterrupted(|| Errno::result(libc::openat(directory.as_raw_fd(), name.as_ptr(), flags)))?;
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
+    // FUSE may be interrupted here as well.
+    super::uninterrupted(|| {
+        // SAFETY: a C string.
+        Errno::result(unsafe { libc::openat(directory.as_raw_fd(), name.as_ptr(), flags) })
+    })
+    .and_then(opened)
 }
 
 /// fchownat(2) of an open file: no name is looked up, nothing is followed.

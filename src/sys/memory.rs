@@ -1,20 +1,18 @@
 //! Files that are memory: memfd_create(2), and what is written into them.
 
 use std::ffi::{CStr, c_int, c_uint};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::Result;
+use super::{Result, opened};
 
 /// A memfd that can be sealed and, where the kernel has that (Linux 6.3), never be executed. O_CLOEXEC.
 pub fn sealable_memfd(name: &CStr) -> Result<OwnedFd> {
     let create = |flags: c_uint| -> Result<OwnedFd> {
-        // SAFETY: a C string and flags; a descriptor that is returned is ours alone.
-        unsafe {
-            let fd = Errno::result(libc::syscall(libc::SYS_memfd_create, name.as_ptr(), flags))?;
-            Ok(OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(|_| Errno::EBADF)?))
-        }
+        // SAFETY: a C string and flags.
+        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), flags) })?;
+        opened(RawFd::try_from(fd).map_err(|_| Errno::EBADF)?)
     };
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     match create(flags | libc::MFD_NOEXEC_SEAL) {

@@ -2,12 +2,12 @@
 
 use std::ffi::{CStr, c_int, c_ulong};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
 use super::signals::timespec;
-use super::{Alone, Prctl, Result, prctl};
+use super::{Alone, Prctl, Result, opened, prctl};
 use crate::signal::Signal;
 
 /// Who goes on after [`fork`].
@@ -68,6 +68,14 @@ pub fn set_process_group(pid: i32, group: i32) -> Result<()> {
     Errno::result(unsafe { libc::setpgid(pid, group) }).map(drop)
 }
 
+/// Leads a process group of its own from now on.
+pub fn lead_process_group() -> Result<()> {
+    set_process_group(0, 0)?;
+    // SAFETY: a number.
+    let group = Errno::result(unsafe { libc::getpgid(0) })?;
+    if super::getpid() == Ok(group) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
 /// The process group in the foreground of the controlling terminal, if that is what the descriptor is.
 pub fn foreground(terminal: RawFd) -> Result<i32> {
     let mut group: libc::pid_t = -1;
@@ -85,12 +93,17 @@ pub fn set_foreground(terminal: RawFd, group: i32) -> Result<()> {
 
 /// What is orphaned below this process becomes its child.
 pub fn become_subreaper() -> Result<()> {
-    prctl(Prctl::SetChildSubreaper, 1, 0).map(drop)
+    prctl(Prctl::SetChildSubreaper, 1, 0)?;
+    let mut is_one: c_int = 0;
+    // SAFETY: an integer to fill in.
+    Errno::result(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_CHILD_SUBREAPER, &raw mut is_one, 0, 0, 0) })?;
+    if is_one == 1 { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// Closes this process's memory, and its files in /proc, to others of the same user (ptrace(2)).
 pub fn set_not_dumpable() -> Result<()> {
-    prctl(Prctl::SetDumpable, 0, 0).map(drop)
+    prctl(Prctl::SetDumpable, 0, 0)?;
+    if prctl(Prctl::GetDumpable, 0, 0)? == 0 { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// exit_group(2): nothing is run on the way out.
@@ -121,12 +134,10 @@ pub fn nap(milliseconds: u64) {
 /// A pipe, closed on execve: its end to read from, its end to write to.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let mut ends: [RawFd; 2] = [-1; 2];
-    // SAFETY: room for two descriptors, which are ours alone.
-    unsafe {
-        Errno::result(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC))?;
-        let [read, write] = ends;
-        Ok((OwnedFd::from_raw_fd(read), OwnedFd::from_raw_fd(write)))
-    }
+    // SAFETY: room for two descriptors.
+    Errno::result(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    let [read, write] = ends;
+    Ok((opened(read)?, opened(write)?))
 }
 
 /// Writes one byte.

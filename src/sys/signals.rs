@@ -21,12 +21,22 @@ const ALL: SignalSet = u64::MAX;
 
 /// Blocks all that can be blocked; returns the mask there was.
 pub fn block_all_signals() -> Result<SignalSet> {
-    change_mask(libc::SIG_SETMASK, ALL)
+    let before = change_mask(libc::SIG_SETMASK, ALL)?;
+    has_mask(ALL)?;
+    Ok(before)
 }
 
 /// Sets the mask.
 pub fn set_signal_mask(mask: SignalSet) -> Result<()> {
-    change_mask(libc::SIG_SETMASK, mask).map(drop)
+    change_mask(libc::SIG_SETMASK, mask)?;
+    has_mask(mask)
+}
+
+/// Reads the mask back. SIGKILL and SIGSTOP are never in it.
+fn has_mask(mask: SignalSet) -> Result<()> {
+    const NEVER: SignalSet = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
+    let now = change_mask(libc::SIG_BLOCK, 0)?;
+    if now == mask & !NEVER { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 fn change_mask(how: c_int, set: SignalSet) -> Result<SignalSet> {
