@@ -132,6 +132,8 @@ impl<'a> StringArray<'a> {
 }
 
 /// execve(2). Returns only if it failed.
+///
+/// A lie is seen: it returns, and so it has failed.
 pub fn execve(path: &CStr, arguments: &StringArray<'_>, environment: &StringArray<'_>) -> Errno {
     // SAFETY: a C string, and two arrays of live C strings that end with a null pointer.
     unsafe { libc::execve(path.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
@@ -139,6 +141,8 @@ pub fn execve(path: &CStr, arguments: &StringArray<'_>, environment: &StringArra
 }
 
 /// setfsuid(2), which reports no error: true where the filesystem user id is this one afterwards.
+///
+/// A lie is seen: a second call tells.
 #[must_use]
 pub fn set_filesystem_uid(uid: u32) -> bool {
     // SAFETY: numbers; the second call can't succeed and so only tells.
@@ -149,6 +153,8 @@ pub fn set_filesystem_uid(uid: u32) -> bool {
 }
 
 /// setfsgid(2), which reports no error: true where the filesystem group id is this one afterwards.
+///
+/// A lie is seen: a second call tells.
 #[must_use]
 pub fn set_filesystem_gid(gid: u32) -> bool {
     // SAFETY: numbers; the second call can't succeed and so only tells.
@@ -160,6 +166,8 @@ pub fn set_filesystem_gid(gid: u32) -> bool {
 
 /// umask(2), which reports no error; returns the one before. Changed once more in between, so that a kernel that gives
 /// the same answer to all is found out, too.
+///
+/// A lie is seen: two more calls tell.
 pub fn umask(mask: u32) -> Result<u32> {
     let other = mask ^ 0o777;
     // SAFETY: numbers.
@@ -168,12 +176,16 @@ pub fn umask(mask: u32) -> Result<u32> {
 }
 
 /// Goes into a directory, wherever symbolic links lead: chdir(2), in two steps.
+///
+/// A lie is seen: 0 is no new descriptor, and `.` is looked at.
 pub fn change_directory(path: &CStr) -> Result<()> {
     let directory = open_at_following(nix::fcntl::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY)?;
     enter(std::os::fd::AsFd::as_fd(&directory))
 }
 
 /// fchdir(2), and a look at where that led.
+///
+/// A lie is seen: `.` is looked at.
 pub fn enter(directory: std::os::fd::BorrowedFd<'_>) -> Result<()> {
     nix::unistd::fchdir(directory)?;
     let (here, there) = (nix::sys::stat::stat(c".")?, nix::sys::stat::fstat(directory)?);
@@ -181,12 +193,16 @@ pub fn enter(directory: std::os::fd::BorrowedFd<'_>) -> Result<()> {
 }
 
 /// getpid(2).
+///
+/// A lie is seen: 0 is no process.
 pub fn getpid() -> Result<i32> {
     let pid = nix::unistd::getpid().as_raw();
     if pid > 0 { Ok(pid) } else { Err(Errno::ENOSYS) }
 }
 
 /// The index of a network interface.
+///
+/// A lie is seen: 0 is no interface.
 pub fn interface_index(name: &CStr) -> Result<u32> {
     // SAFETY: a C string.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {
@@ -197,6 +213,8 @@ pub fn interface_index(name: &CStr) -> Result<u32> {
 
 /// Writes to stderr whatever state it is in. A reader that is gone must not kill us by SIGPIPE, nor a file that may not
 /// grow by SIGXFSZ, and a pipe that nobody empties must not hold us: the exit code is owed either way.
+///
+/// A lie is harmless: a message is lost.
 pub fn write_stderr(text: &str) {
     const PATIENCE_MS: c_int = 1000;
     const DEADLY: [c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];

@@ -9,6 +9,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 use super::{Result, open_at_following};
 
 /// landlock_create_ruleset(2): the ABI that this kernel has.
+///
+/// A lie is seen: an ABI of 0 is none; with another one than there is the ruleset is refused, or does not refuse what is
+/// tried.
 pub fn landlock_abi() -> Result<u32> {
     const LANDLOCK_CREATE_RULESET_VERSION: c_int = 1;
     // SAFETY: asked for its version the call reads nothing.
@@ -19,6 +22,8 @@ pub fn landlock_abi() -> Result<u32> {
 }
 
 /// uname(2): the kernel's release, as far as its first two numbers.
+///
+/// A lie is seen: without digits there is no release. A profile takes it for what it says.
 pub fn kernel_release() -> Result<(u32, u32)> {
     let mut name = std::mem::MaybeUninit::<libc::utsname>::zeroed();
     // SAFETY: a structure to fill in, of which each text ends with a zero byte.
@@ -34,6 +39,8 @@ pub fn kernel_release() -> Result<(u32, u32)> {
 }
 
 /// Opens `/` to list it.
+///
+/// A lie is seen: it succeeds where it must be refused.
 pub fn try_root_directory() -> Result<()> {
     open_at_following(nix::fcntl::AT_FDCWD, c"/", libc::O_RDONLY | libc::O_DIRECTORY).map(drop)
 }
@@ -59,6 +66,8 @@ impl Port {
 }
 
 /// Takes it.
+///
+/// A lie is seen: it succeeds where it must be refused.
 pub fn try_port(port: Port) -> Result<()> {
     let (Port::Bound(number) | Port::ConnectedTo(number)) = port;
     let address = libc::sockaddr_in {
@@ -83,11 +92,15 @@ pub fn try_port(port: Port) -> Result<()> {
 
 /// mknod(2) of a block device, 0:0, by an absolute path. Without CAP_MKNOD no kernel makes one: EPERM, in a directory that
 /// this process may write to.
+///
+/// A lie is seen: it succeeds where it must be refused, and where it is asked before, nothing is tried there.
 pub fn try_block_device(path: &CStr) -> Result<()> {
     make_block_device(libc::AT_FDCWD, path)
 }
 
 /// The same in a directory that isn't there: EBADF, unless a filter answers in the kernel's place.
+///
+/// A lie is seen: it is not EBADF, and so devices are not tried: what is tried besides still is.
 pub fn try_block_device_nowhere() -> Result<()> {
     make_block_device(-1, c"nowhere")
 }

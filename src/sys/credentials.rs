@@ -35,6 +35,8 @@ const POISON: u32 = u32::MAX;
 const POISONED: Triple = Triple { real: POISON, effective: POISON, saved: POISON };
 
 /// getresuid(2).
+///
+/// A lie is seen: what is not filled in is no id.
 pub fn getresuid() -> Result<Triple> {
     let mut ids = POISONED;
     // SAFETY: three pointers to u32, alive during the call.
@@ -43,6 +45,8 @@ pub fn getresuid() -> Result<Triple> {
 }
 
 /// getresgid(2).
+///
+/// A lie is seen: what is not filled in is no id.
 pub fn getresgid() -> Result<Triple> {
     let mut ids = POISONED;
     // SAFETY: three pointers to u32, alive during the call.
@@ -51,6 +55,9 @@ pub fn getresgid() -> Result<Triple> {
 }
 
 /// getgroups(2): the supplementary groups, in the kernel's order.
+///
+/// A lie is seen: what is not filled in is no group, and fewer than planned are a difference. Before the drop it goes
+/// unseen: that there were none; then the plan sets them, or must not have any.
 pub fn getgroups() -> Result<Vec<u32>> {
     let mut groups = vec![POISON; 64];
     loop {
@@ -70,6 +77,8 @@ pub fn getgroups() -> Result<Vec<u32>> {
 pub const NGROUPS_MAX: usize = 65536;
 
 /// setgroups(2).
+///
+/// A lie is seen: the proof reads the groups back.
 pub fn setgroups(groups: &[Gid]) -> Result<()> {
     let raw: Vec<u32> = groups.iter().map(|gid| gid.get()).collect();
     // SAFETY: as many u32 as the first argument says.
@@ -77,12 +86,16 @@ pub fn setgroups(groups: &[Gid]) -> Result<()> {
 }
 
 /// setresgid(2), all three.
+///
+/// A lie is seen: the proof reads the ids back.
 pub fn setresgid(gid: Gid) -> Result<()> {
     // SAFETY: numbers.
     Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid.get(), gid.get(), gid.get()) }).map(drop)
 }
 
 /// setresuid(2), all three.
+///
+/// A lie is seen: the proof reads the ids back.
 pub fn setresuid(uid: Uid) -> Result<()> {
     // SAFETY: numbers.
     Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid.get(), uid.get(), uid.get()) }).map(drop)
@@ -91,12 +104,16 @@ pub fn setresuid(uid: Uid) -> Result<()> {
 const LEAVE: c_long = -1;
 
 /// Tries to become root: succeeds with CAP_SETUID, or where any of the three ids is still root's.
+///
+/// A lie is seen: it succeeds where it must be refused.
 pub fn try_root_uid() -> Result<()> {
     // SAFETY: numbers.
     Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, LEAVE, 0, LEAVE) }).map(drop)
 }
 
 /// Tries to take root's group, in the same way.
+///
+/// A lie is seen: it succeeds where it must be refused.
 pub fn try_root_gid() -> Result<()> {
     // SAFETY: numbers.
     Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, LEAVE, 0, LEAVE) }).map(drop)
@@ -145,6 +162,8 @@ struct CapData {
 }
 
 /// capget(2) of this thread.
+///
+/// A lie is seen: what is not filled in are sets that no plan has.
 pub fn capget() -> Result<CapabilitySets> {
     let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let mut data = [CapData { effective: POISON, permitted: POISON, inheritable: POISON }; 2];
@@ -160,6 +179,8 @@ pub fn capget() -> Result<CapabilitySets> {
 }
 
 /// capset(2) of this thread.
+///
+/// A lie is seen: the proof reads the sets back.
 pub fn capset(sets: CapabilitySets) -> Result<()> {
     let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let half = |shift: u32| CapData {
@@ -196,46 +217,65 @@ pub(super) fn prctl(option: Prctl, second: c_long, third: c_long) -> Result<c_lo
 }
 
 /// Whether a capability is in the bounding set; EINVAL where the kernel has no capability of that number.
+///
+/// A lie is seen: "not there" for every number never says EINVAL, where the set ends.
 pub fn bounding_has(number: u32) -> Result<bool> {
     prctl(Prctl::BoundingRead, c_long::from(number), 0).map(|answer| answer != 0)
 }
 
 /// Takes a capability out of the bounding set.
+///
+/// A lie is seen: the proof reads the set back.
 pub fn bounding_drop(number: u32) -> Result<()> {
     prctl(Prctl::BoundingDrop, c_long::from(number), 0).map(drop)
 }
 
 /// Whether a capability is in the ambient set.
+///
+/// A lie is seen: 0 is "not there", which differs from a plan that has it; the others follow from the permitted set.
 pub fn ambient_has(number: u32) -> Result<bool> {
     prctl(Prctl::Ambient, c_long::from(libc::PR_CAP_AMBIENT_IS_SET), c_long::from(number)).map(|answer| answer != 0)
 }
 
 /// Puts a capability, permitted and inheritable already, into the ambient set.
+///
+/// A lie is seen: the proof reads the set back.
 pub fn ambient_raise(number: u32) -> Result<()> {
     prctl(Prctl::Ambient, c_long::from(libc::PR_CAP_AMBIENT_RAISE), c_long::from(number)).map(drop)
 }
 
 /// Empties the ambient set.
+///
+/// A lie is seen: the ambient set never holds what is not permitted, which the proof reads back.
 pub fn ambient_clear() -> Result<()> {
     prctl(Prctl::Ambient, c_long::from(libc::PR_CAP_AMBIENT_CLEAR_ALL), 0).map(drop)
 }
 
 /// The securebits flags.
+///
+/// A lie is harmless: 0 is what most processes have; with others the drop leaves sets that the proof finds.
 pub fn securebits() -> Result<c_long> {
     prctl(Prctl::GetSecurebits, 0, 0)
 }
 
 /// Whether the permitted set outlives the change of uid away from root.
+///
+/// A lie is seen: the capabilities are gone where they were to be kept, and capset(2) is refused.
 pub fn set_keep_capabilities(keep: bool) -> Result<()> {
     prctl(Prctl::SetKeepCapabilities, c_long::from(keep), 0).map(drop)
 }
 
 /// Gives up, for good and for all descendants, whatever an execve could add.
+///
+/// A lie is seen: the proof reads it back.
 pub fn set_no_new_privs() -> Result<()> {
     prctl(Prctl::SetNoNewPrivs, 1, 0).map(drop)
 }
 
 /// Whether no_new_privs is set.
+///
+/// A lie is seen: 0 is "not set", which differs from a plan that sets it; with one that leaves it the command has more than
+/// it shows, not less.
 pub fn no_new_privs() -> Result<bool> {
     prctl(Prctl::GetNoNewPrivs, 0, 0).map(|answer| answer == 1)
 }

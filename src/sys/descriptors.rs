@@ -25,6 +25,8 @@ pub(super) fn opened(fd: RawFd) -> Result<OwnedFd> {
 }
 
 /// Whether a descriptor number is open.
+///
+/// A lie is seen: what is not open can be neither kept nor handed on: the next call on it says so.
 #[must_use]
 pub fn is_open(fd: RawFd) -> bool {
     // SAFETY: a number; asks for flags.
@@ -35,6 +37,8 @@ pub fn is_open(fd: RawFd) -> bool {
 const NO_MODE: libc::mode_t = libc::mode_t::MAX;
 
 /// fstat(2) by number, of a descriptor that was handed to us; EBADF where it isn't open.
+///
+/// A lie is seen: what is not filled in is no mode.
 pub fn fstat(fd: RawFd) -> Result<libc::stat> {
     let mut found = MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: a buffer of the right size, integers all through.
@@ -49,8 +53,8 @@ pub fn fstat(fd: RawFd) -> Result<libc::stat> {
 
 /// Whether it is seen that a descriptor number is not open. Any other answer than EBADF says nothing of the kind.
 ///
-/// If it lies: an EBADF that is none hides a descriptor, where close_range(2) or close(2) has lied before. No call could tell
-/// then, for each of them may lie as well.
+/// A lie goes unseen: an EBADF that is none hides a descriptor, where close_range(2) or close(2) has lied before. No call
+/// could tell then, for each of them may lie as well.
 #[must_use]
 pub fn is_closed(fd: RawFd) -> bool {
     // SAFETY: a number; asks for flags.
@@ -58,6 +62,8 @@ pub fn is_closed(fd: RawFd) -> bool {
 }
 
 /// Whether a descriptor is one of pipe(2)'s, as opposed to a FIFO in a file system.
+///
+/// A lie is harmless: what is not filled in is no pipe, and stays whose it was.
 #[must_use]
 pub fn is_anonymous_pipe(fd: RawFd) -> bool {
     const PIPEFS_MAGIC: u32 = 0x5049_5045;
@@ -66,7 +72,7 @@ pub fn is_anonymous_pipe(fd: RawFd) -> bool {
 
 /// Whether an open file is one of a real procfs.
 ///
-/// If it lies: a success that fills nothing in is no procfs's.
+/// A lie is seen: what is not filled in is no procfs.
 #[must_use]
 pub fn is_on_procfs(file: BorrowedFd<'_>) -> bool {
     file_system(file.as_raw_fd()) == Some(libc::PROC_SUPER_MAGIC as u32)
@@ -80,6 +86,8 @@ fn file_system(fd: RawFd) -> Option<u32> {
 }
 
 /// socket(2), closed on execve.
+///
+/// A lie is seen: 0 is no new descriptor.
 pub fn socket(family: AddressFamily, kind: SockType, flags: SockFlag) -> Result<OwnedFd> {
     let flags = kind as libc::c_int | flags.bits() | libc::SOCK_CLOEXEC;
     // SAFETY: numbers.
@@ -87,6 +95,8 @@ pub fn socket(family: AddressFamily, kind: SockType, flags: SockFlag) -> Result<
 }
 
 /// bind(2), and a look at what the socket is bound to: the same address, but that a port 0 has become another.
+///
+/// A lie is seen: the address is read back.
 pub fn bind(socket: BorrowedFd<'_>, address: &dyn nix::sys::socket::SockaddrLike) -> Result<()> {
     const PORT: std::ops::Range<usize> = 2..4;
     nix::sys::socket::bind(socket.as_raw_fd(), address)?;
@@ -104,6 +114,8 @@ pub fn bind(socket: BorrowedFd<'_>, address: &dyn nix::sys::socket::SockaddrLike
 }
 
 /// listen(2), read back; -1 asks for the longest queue that net.core.somaxconn allows.
+///
+/// A lie is seen: SO_ACCEPTCONN is read back.
 pub fn listen(socket: BorrowedFd<'_>, backlog: i32) -> Result<()> {
     // SAFETY: numbers.
     Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog) })?;
@@ -113,6 +125,9 @@ pub fn listen(socket: BorrowedFd<'_>, backlog: i32) -> Result<()> {
 
 /// The number that tells this process from every other there has been since the machine was started: the inode
 /// of its pidfd. `None` where the kernel has none (before Linux 6.9) or a filter forbids the call.
+///
+/// A lie is harmless: 0 is no new descriptor, and so there is no number: LISTEN_PIDFDID that is set then names another
+/// process.
 #[must_use]
 pub fn own_pidfd_id() -> Option<u64> {
     const PIDFS_MAGIC: u32 = 0x5049_4446;
@@ -124,11 +139,15 @@ pub fn own_pidfd_id() -> Option<u64> {
 }
 
 /// The soft limit of RLIMIT_NOFILE: every descriptor's number is below it.
+///
+/// A lie is harmless: a limit of 0 leaves no room, and the chore is refused.
 pub fn descriptor_limit() -> Result<u64> {
     nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map(|(soft, _)| soft)
 }
 
 /// Lets reads and writes wait, and leaves the other status flags as they are.
+///
+/// A lie is seen: the flag is read back.
 pub fn clear_nonblocking(file: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: numbers.
     unsafe {
@@ -140,6 +159,8 @@ pub fn clear_nonblocking(file: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Whether a descriptor is a terminal.
+///
+/// A lie is harmless: a message is told as for a terminal, or as for none.
 #[must_use]
 pub fn is_terminal(fd: RawFd) -> bool {
     // SAFETY: a number.
@@ -147,12 +168,16 @@ pub fn is_terminal(fd: RawFd) -> bool {
 }
 
 /// fchown(2) of what has a number, as its name in /proc/self/fd lets anybody do.
+///
+/// A lie is harmless: the command can't open /dev/stdout anew.
 pub fn chown_by_number(fd: RawFd, uid: Uid) -> Result<()> {
     // SAFETY: numbers. The file changes, the descriptor does not.
     Errno::result(unsafe { libc::fchown(fd, uid.get(), u32::MAX) }).map(drop)
 }
 
 /// How many columns a terminal has, where it says so.
+///
+/// A lie is harmless: a width of 0 is none.
 #[must_use]
 pub fn columns(fd: RawFd) -> Option<usize> {
     // SAFETY: of all zeros the structure is valid, and it is alive during the call, which writes to it.
@@ -185,6 +210,8 @@ impl Device {
     }
 
     /// What stands at its name now, wherever links lead.
+    ///
+    /// A lie is seen: what is not filled in is no device.
     pub fn found(self) -> Result<libc::stat> {
         let mut found = MaybeUninit::<libc::stat>::zeroed();
         // SAFETY: a C string, and a buffer of the right size, integers all through.
@@ -211,18 +238,22 @@ impl Device {
 }
 
 /// Opens /dev/null, and leaves it open. It is looked at before, since the opening of another device may do something.
+///
+/// A lie is seen: what has that number is looked at: it is no /dev/null.
 pub fn open_null() -> Result<RawFd> {
     if NULL.is(&NULL.found()?) { NULL.open(0).map(IntoRawFd::into_raw_fd) } else { Err(Errno::ENODEV) }
 }
 
 /// Opens the controlling terminal; ENXIO where there is none.
+///
+/// A lie is seen: what has that number is looked at: it is no /dev/tty. What can't be told counts as shared.
 pub fn open_terminal() -> Result<OwnedFd> {
     TERMINAL.open(libc::O_CLOEXEC | libc::O_NONBLOCK)
 }
 
 /// A copy of the descriptor at `minimum` or above, closed on execve.
 ///
-/// If it lies: a number below `minimum` is no copy, and is an error.
+/// A lie is seen: a number below `minimum` is no copy, and is an error.
 pub fn duplicate_above(fd: BorrowedFd<'_>, minimum: RawFd) -> Result<OwnedFd> {
     // SAFETY: numbers.
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, minimum) })?;
@@ -232,6 +263,8 @@ pub fn duplicate_above(fd: BorrowedFd<'_>, minimum: RawFd) -> Result<OwnedFd> {
 
 /// Whether what has a number was handed to us. Of an execve nothing is left that is close-on-exec, and what we open is
 /// (see [`super::start`]). EBADF where nothing has the number.
+///
+/// A lie is seen: 0 says "received" of what is ours, which is looked at again when it is handed on.
 pub fn was_received(fd: RawFd) -> Result<bool> {
     // SAFETY: a number; asks for flags.
     Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) }).map(|flags| flags & libc::FD_CLOEXEC == 0)
@@ -239,6 +272,8 @@ pub fn was_received(fd: RawFd) -> Result<bool> {
 
 /// Gives what execve starts a file at this number, for good. What was received there is closed; EBUSY where the number is
 /// one of ours.
+///
+/// A lie is seen: dup2(2) says the number.
 pub fn hand_on_at(file: OwnedFd, number: RawFd) -> Result<()> {
     match was_received(number) {
         Ok(true) | Err(Errno::EBADF) => {}
@@ -265,7 +300,7 @@ impl Unowned {
 
 /// close_range(2), Linux 5.9.
 ///
-/// If it lies: all in the range stays open. `descriptors::closing` asks for a descriptor that was open in there.
+/// A lie is seen: all in the range stays open. `descriptors::closing` asks for a descriptor that was open in there.
 pub fn close_range(_: &Unowned, first: RawFd, last: RawFd) -> Result<()> {
     // SAFETY: numbers, and none has an owner.
     unsafe { close_all_in(first, last) }
@@ -273,13 +308,15 @@ pub fn close_range(_: &Unowned, first: RawFd, last: RawFd) -> Result<()> {
 
 /// close(2) by number, for kernels without [`close_range`]. An error leaves the descriptor closed all the same.
 ///
-/// If it lies: the descriptor stays open. Where that matters [`is_closed`] is asked.
+/// A lie is seen: the descriptor stays open. Where that matters [`is_closed`] is asked.
 pub fn close(_: &Unowned, fd: RawFd) {
     // SAFETY: a number, and it has no owner.
     unsafe { libc::close(fd) };
 }
 
 /// The numbers that are open, by /proc. ENOENT where that is no procfs, or another process's.
+///
+/// A lie is seen: a list without the descriptor that it is read by is none.
 pub fn open_descriptors() -> Result<Vec<RawFd>> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY;
     let directory = open_at_following(nix::fcntl::AT_FDCWD, c"/proc/self/fd", flags)?;

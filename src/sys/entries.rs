@@ -69,6 +69,8 @@ impl Entries {
     }
 
     /// Reads the next ones in place of those that are there; 0 at the directory's end.
+    ///
+    /// A lie goes unseen: that a directory has no more names nobody but its file system knows.
     pub fn read(&mut self, directory: BorrowedFd<'_>) -> Result<usize> {
         let (buffer, size) = (self.buffer.as_mut_ptr(), self.buffer.len());
         (self.filled, self.at) = (0, 0);

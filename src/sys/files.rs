@@ -41,11 +41,15 @@ impl FileFacts {
 }
 
 /// The facts of an open file (O_PATH is enough).
+///
+/// A lie is seen: stx_mask says what was filled in.
 pub fn facts(file: BorrowedFd<'_>) -> Result<FileFacts> {
     statx(file, c"", libc::AT_EMPTY_PATH)
 }
 
 /// The facts of what a name in a directory stands for, a symbolic link being itself.
+///
+/// A lie is seen: stx_mask says what was filled in.
 pub fn facts_at(directory: BorrowedFd<'_>, name: &CStr) -> Result<FileFacts> {
     statx(directory, name, libc::AT_SYMLINK_NOFOLLOW)
 }
@@ -77,11 +81,15 @@ fn statx(directory: BorrowedFd<'_>, name: &CStr, flags: c_int) -> Result<FileFac
 }
 
 /// Opens a name in a directory; O_CLOEXEC and O_NOFOLLOW always.
+///
+/// A lie is seen: 0 is no new descriptor.
 pub fn open_at(directory: BorrowedFd<'_>, name: &CStr, flags: c_int) -> Result<OwnedFd> {
     open_at_following(directory, name, flags | libc::O_NOFOLLOW)
 }
 
 /// Opens a name in a directory, wherever symbolic links lead; O_CLOEXEC always.
+///
+/// A lie is seen: 0 is no new descriptor.
 pub fn open_at_following(directory: BorrowedFd<'_>, name: &CStr, flags: c_int) -> Result<OwnedFd> {
     let flags = flags | libc::O_CLOEXEC;
     // FUSE may be interrupted here as well.
@@ -93,6 +101,8 @@ pub fn open_at_following(directory: BorrowedFd<'_>, name: &CStr, flags: c_int) -
 }
 
 /// fchownat(2) of an open file: no name is looked up, nothing is followed.
+///
+/// A lie is seen: the top of a tree and a sample of it are read back.
 pub fn chown(file: BorrowedFd<'_>, uid: Uid, gid: Option<Gid>) -> Result<()> {
     let gid = gid.map_or(u32::MAX, Gid::get);
     // SAFETY: numbers and an empty C string.
@@ -100,6 +110,8 @@ pub fn chown(file: BorrowedFd<'_>, uid: Uid, gid: Option<Gid>) -> Result<()> {
 }
 
 /// fchownat(2) of what a name in a directory stands for, a symbolic link being itself.
+///
+/// A lie is seen: a sample of a tree is read back; a file system that lies about one file alone goes unnoticed.
 pub fn chown_at(directory: BorrowedFd<'_>, name: &CStr, uid: Uid, gid: Gid) -> Result<()> {
     let flags = libc::AT_SYMLINK_NOFOLLOW;
     // SAFETY: numbers and a C string.

@@ -12,6 +12,9 @@ use super::{Alone, Plain};
 ///
 /// Whatever owned any of it is gone: the frames above are never returned to, there is no other thread, the state is
 /// [`Plain`], a function pointer captures nothing, and no static owns anything ([`super::start`]).
+///
+/// A lie is harmless: memory stays used, and descriptors stay open in a process that is nobody; what the command reads ends
+/// later.
 pub fn go_on_without_the_start<S: Plain>(_: Alone, terminal: Option<RawFd>, state: S, run: fn(S, Option<RawFd>) -> !) -> ! {
     // SAFETY: as above.
     let terminal = unsafe {

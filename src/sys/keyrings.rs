@@ -7,8 +7,8 @@ use super::Result;
 
 /// Joins a new session keyring without a name, which belongs to the ids that this process has now.
 ///
-/// If it lies: the new keyring's number is above 0, and what a filter answers is 0 or an error. One that traces could make a
-/// number up; then the keyring that was there stays possessed, unseen.
+/// A lie is seen: the new keyring's number is above 0, and what a filter answers is 0 or an error. (One that traces could make a
+/// number up; then the keyring that was there stays possessed, unseen.)
 pub fn join_new_session_keyring() -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: c_long = 1;
     // SAFETY: a null pointer stands for no name.
@@ -18,7 +18,7 @@ pub fn join_new_session_keyring() -> Result<()> {
 
 /// The number of the session keyring.
 ///
-/// If it lies: it is asked only where a keyring could not be joined, and a number, true or not, ends the run.
+/// A lie is harmless: it is asked only where a keyring could not be joined, and a number, true or not, ends the run.
 pub fn session_keyring() -> Result<c_long> {
     const KEYCTL_GET_KEYRING_ID: c_long = 0;
     const KEY_SPEC_SESSION_KEYRING: c_int = -3;

@@ -8,6 +8,8 @@ use nix::errno::Errno;
 use super::{Result, opened};
 
 /// A memfd that can be sealed and, where the kernel has that (Linux 6.3), never be executed. O_CLOEXEC.
+///
+/// A lie is seen: 0 is no new descriptor.
 pub fn sealable_memfd(name: &CStr) -> Result<OwnedFd> {
     let create = |flags: c_uint| -> Result<OwnedFd> {
         // SAFETY: a C string and flags.
@@ -22,6 +24,8 @@ pub fn sealable_memfd(name: &CStr) -> Result<OwnedFd> {
 }
 
 /// Seals a memfd for good: neither its content nor its size nor the seals change again. Read back.
+///
+/// A lie is seen: the seals are read back.
 pub fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
     const SEALS: c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
     // SAFETY: numbers.
@@ -33,12 +37,17 @@ pub fn seal(memfd: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// The largest that RLIMIT_FSIZE lets a file of this process become, memfds among them; who writes on is killed by SIGXFSZ.
+///
+/// A lie is seen: a limit of 0 has no room for a secret.
 pub fn file_size_limit() -> Result<u64> {
     nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE).map(|(soft, _)| soft)
 }
 
 /// Copies from where one file is read to where the other is written, until its end or `most` bytes. Returns how many; where it fails, the name of the call too. sendfile(2) can't read every
 /// file (FUSE, 9p), so the bytes pass through a page of ours, which is wiped.
+///
+/// A lie is seen: write(2) of 0 bytes is an error. That a file has ended goes unseen where it need not say its size: nobody
+/// but its file system knows.
 pub fn pour(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: u64) -> std::result::Result<u64, (&'static str, Errno)> {
     let mut page = [0u8; 4096];
     let poured = pour_by(&mut page, from, to, most);

@@ -20,6 +20,8 @@ pub enum Forked {
 
 /// fork(2) by the raw call: nothing is run that anybody registered. Of several threads the child would have one, and of
 /// the others their locks and half-done work; there is one, so the child may do whatever the parent might have.
+///
+/// A lie is seen: the one process there is has the number that it had.
 pub fn fork(_: &Alone) -> Result<Forked> {
     // SAFETY: no stack and no address is handed over: the kernel copies all, as fork does. There is no other thread.
     match Errno::result(unsafe { libc::syscall(libc::SYS_clone, c_ulong::from(libc::SIGCHLD as u32), 0, 0, 0, 0) })? {
@@ -40,6 +42,8 @@ pub enum Change {
 }
 
 /// The next child that ended (it is reaped) or was stopped; none where nothing happened. ECHILD: there is no child.
+///
+/// A lie goes unseen: that no child has ended nobody but the kernel knows.
 pub fn wait_any() -> Result<Option<(i32, Change)>> {
     let mut status: c_int = 0;
     let flags = libc::WNOHANG | libc::WUNTRACED | libc::__WALL;
@@ -63,12 +67,16 @@ fn change(status: c_int) -> Change {
 }
 
 /// setpgid(2); 0 is the caller, or its own number.
+///
+/// A lie is harmless: the child's own call is the one that counts: [`lead_process_group`].
 pub fn set_process_group(pid: i32, group: i32) -> Result<()> {
     // SAFETY: numbers.
     Errno::result(unsafe { libc::setpgid(pid, group) }).map(drop)
 }
 
 /// Leads a process group of its own from now on.
+///
+/// A lie is seen: getpgid(2) is asked.
 pub fn lead_process_group() -> Result<()> {
     set_process_group(0, 0)?;
     // SAFETY: a number.
@@ -77,6 +85,8 @@ pub fn lead_process_group() -> Result<()> {
 }
 
 /// The process group in the foreground of the controlling terminal, if that is what the descriptor is.
+///
+/// A lie is seen: what is not filled in is no group.
 pub fn foreground(terminal: RawFd) -> Result<i32> {
     let mut group: libc::pid_t = -1;
     // SAFETY: a pid_t to fill in.
@@ -85,6 +95,8 @@ pub fn foreground(terminal: RawFd) -> Result<i32> {
 }
 
 /// Puts a process group in the foreground. The caller has SIGTTOU blocked, or may be stopped for it.
+///
+/// A lie goes unseen: the command is stopped when it reads from the terminal: a shell above shows that. Nobody gains by it.
 pub fn set_foreground(terminal: RawFd, group: i32) -> Result<()> {
     let group: libc::pid_t = group;
     // SAFETY: a pid_t to read.
@@ -92,6 +104,8 @@ pub fn set_foreground(terminal: RawFd, group: i32) -> Result<()> {
 }
 
 /// What is orphaned below this process becomes its child.
+///
+/// A lie is seen: PR_GET_CHILD_SUBREAPER reads it back.
 pub fn become_subreaper() -> Result<()> {
     prctl(Prctl::SetChildSubreaper, 1, 0)?;
     let mut is_one: c_int = 0;
@@ -101,18 +115,24 @@ pub fn become_subreaper() -> Result<()> {
 }
 
 /// Closes this process's memory, and its files in /proc, to others of the same user (ptrace(2)).
+///
+/// A lie is seen: PR_GET_DUMPABLE reads it back.
 pub fn set_not_dumpable() -> Result<()> {
     prctl(Prctl::SetDumpable, 0, 0)?;
     if prctl(Prctl::GetDumpable, 0, 0)? == 0 { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// exit_group(2): nothing is run on the way out.
+///
+/// A lie is harmless: a process that does not end runs into what no compiler made, and is killed.
 pub fn exit(code: u8) -> ! {
     // SAFETY: a number.
     unsafe { libc::_exit(code.into()) }
 }
 
 /// Milliseconds of CLOCK_MONOTONIC.
+///
+/// A lie is harmless: at 0 the clock stands still: what waits for it waits longer.
 #[must_use]
 pub fn now() -> u64 {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
@@ -125,6 +145,8 @@ pub fn now() -> u64 {
 }
 
 /// Does nothing for so many milliseconds, or until something happens.
+///
+/// A lie is harmless: what is waited for is asked for more often.
 pub fn nap(milliseconds: u64) {
     let time = timespec(milliseconds);
     // SAFETY: a timespec, and nowhere to write what is left of it.
@@ -132,6 +154,8 @@ pub fn nap(milliseconds: u64) {
 }
 
 /// A pipe, closed on execve: its end to read from, its end to write to.
+///
+/// A lie is seen: what is not filled in is no descriptor.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let mut ends: [RawFd; 2] = [-1; 2];
     // SAFETY: room for two descriptors.
@@ -141,11 +165,15 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Writes one byte.
+///
+/// A lie is seen: 0 bytes are an error.
 pub fn put_byte(to: BorrowedFd<'_>) -> Result<()> {
     super::write_whole(to, &[1])
 }
 
 /// Waits for one byte; false where the other end is gone.
+///
+/// A lie is seen: 0 bytes are the end, and the command is not started; a byte that was not written is another one.
 pub fn got_byte(from: BorrowedFd<'_>) -> Result<bool> {
     let mut byte = [0u8];
     Ok(super::read_some(from, &mut byte)? == 1 && byte == [1])
@@ -153,6 +181,9 @@ pub fn got_byte(from: BorrowedFd<'_>) -> Result<bool> {
 
 /// pidfd_send_signal(2), by the descriptor of a directory /proc/PID: it reaches that very process or none, and
 /// only one of the own PID namespace or below.
+///
+/// A lie goes unseen: that a signal was sent nobody but the kernel knows. What it was to end is killed with the namespace,
+/// or stays.
 pub fn signal_by_descriptor(process: BorrowedFd<'_>, signal: Signal) -> Result<()> {
     let call = libc::SYS_pidfd_send_signal;
     // SAFETY: numbers and a null pointer for the siginfo_t that kill(2) would make up.
@@ -161,11 +192,15 @@ pub fn signal_by_descriptor(process: BorrowedFd<'_>, signal: Signal) -> Result<(
 
 /// Writes a message to stderr if that can be done at once, and drops it if not: nobody must be kept waiting. A SIGPIPE
 /// that comes of it is the caller's to know by its sender.
+///
+/// A lie is harmless: a message is lost.
 pub fn try_write_stderr(message: &[u8]) {
     super::write_where_there_is_room(message, 0);
 }
 
 /// Reads a file from its start, as much as there is room for; how many bytes.
+///
+/// A lie is harmless: 0 bytes name no process: that one is not signalled.
 pub fn read_file_at(directory: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> Result<usize> {
     let file = super::open_at(directory, name, libc::O_RDONLY)?;
     super::fill(std::os::fd::AsFd::as_fd(&file), buffer)

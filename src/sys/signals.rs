@@ -20,6 +20,8 @@ const SET_SIZE: usize = size_of::<SignalSet>();
 const ALL: SignalSet = u64::MAX;
 
 /// Blocks all that can be blocked; returns the mask there was.
+///
+/// A lie is seen: the mask is read back.
 pub fn block_all_signals() -> Result<SignalSet> {
     let before = change_mask(libc::SIG_SETMASK, ALL)?;
     has_mask(ALL)?;
@@ -27,6 +29,8 @@ pub fn block_all_signals() -> Result<SignalSet> {
 }
 
 /// Sets the mask.
+///
+/// A lie is seen: the mask is read back.
 pub fn set_signal_mask(mask: SignalSet) -> Result<()> {
     change_mask(libc::SIG_SETMASK, mask)?;
     has_mask(mask)
@@ -58,6 +62,8 @@ pub struct Received {
 }
 
 /// Waits for any signal at all, which must be blocked; EAGAIN when so many milliseconds have passed.
+///
+/// A lie is seen: 0 is no signal. That none has come nobody but the kernel knows.
 pub fn wait_for_signal(patience: Option<u64>) -> Result<Received> {
     let time = patience.map(timespec);
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
@@ -82,12 +88,16 @@ pub(super) fn timespec(milliseconds: u64) -> libc::timespec {
 }
 
 /// kill(2): a process by its number, its group by the number's negative, all that may be signalled by -1.
+///
+/// A lie goes unseen: that a signal was sent nobody but the kernel knows.
 pub fn kill(target: i32, signal: Signal) -> Result<()> {
     // SAFETY: numbers.
     Errno::result(unsafe { libc::syscall(libc::SYS_kill, target, signal.number()) }).map(drop)
 }
 
 /// Whether a signal is ignored.
+///
+/// A lie is harmless: what is not filled in is "not ignored"; the command has SIGCHLD as it has by default, then.
 pub fn is_ignored(signal: Signal) -> Result<bool> {
     let mut found = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: a structure to fill in, integers all through.
@@ -98,11 +108,15 @@ pub fn is_ignored(signal: Signal) -> Result<bool> {
 }
 
 /// Ignores a signal from now on.
+///
+/// A lie is harmless: the command has SIGCHLD as it has by default, where it was ignored.
 pub fn ignore(signal: Signal) -> Result<()> {
     set_disposition(signal, libc::SIG_IGN)
 }
 
 /// Lets a signal do again what it does where nobody says anything.
+///
+/// A lie goes unseen: where SIGCHLD was ignored the exit code of the command is lost, and is 125.
 pub fn restore_default(signal: Signal) -> Result<()> {
     set_disposition(signal, libc::SIG_DFL)
 }
@@ -119,6 +133,8 @@ fn set_disposition(signal: Signal, disposition: libc::sighandler_t) -> Result<()
 /// Stops `target` (0: all of the own process group, or the own process) and with it this process, by a signal that
 /// is blocked. Returns when it goes on; false where it was not stopped, because nobody could make it go on (PID 1,
 /// an orphaned process group).
+///
+/// A lie is harmless: it is not stopped, and says so.
 pub fn stop(target: i32, signal: Signal) -> Result<bool> {
     if signal != Signal::STOP {
         restore_default(signal)?;

@@ -55,6 +55,8 @@ type Work<'a> = &'a (dyn Fn() + Sync);
 
 /// Runs `lead`, which may start threads that do `work`: what it is given starts one, and is false where the
 /// system has none to give. Returns when all are gone.
+///
+/// A lie is seen: a thread that was not started, or has not ended, is counted: the run ends after ten seconds.
 pub fn with_threads(work: &(dyn Fn() + Sync), lead: impl FnOnce(&mut dyn FnMut() -> bool)) -> Result<()> {
     let mut threads = Threads { work: &work, handles: Vec::new() };
     lead(&mut || threads.start());
@@ -138,6 +140,8 @@ pub fn is_alone() -> bool {
 }
 
 /// How many processors this thread may run on; 1 where that can't be told.
+///
+/// A lie is harmless: 0 processors are 1.
 pub fn processors() -> usize {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
     // SAFETY: a buffer of the size that is told, a bit set all through.

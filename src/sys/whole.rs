@@ -29,6 +29,8 @@ pub fn uninterrupted<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
 }
 
 /// One read(2); 0 at the end.
+///
+/// A lie goes unseen: that a file has ended nobody but the kernel knows.
 pub fn read_some(from: BorrowedFd<'_>, room: &mut [u8]) -> Result<usize> {
     let most = room.len();
     // SAFETY: at most as many bytes as there is room for.
@@ -37,6 +39,8 @@ pub fn read_some(from: BorrowedFd<'_>, room: &mut [u8]) -> Result<usize> {
 }
 
 /// Reads until there is no room, or to the end; how many bytes.
+///
+/// A lie goes unseen: that a file has ended nobody but the kernel knows.
 pub fn fill(from: BorrowedFd<'_>, room: &mut [u8]) -> Result<usize> {
     let mut filled = 0;
     while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -60,6 +64,8 @@ pub enum Unread {
 }
 
 /// All of a file, whose size is told by statx(2). A size of 0 says nothing: those of /proc have it.
+///
+/// A lie is seen: less than the size that the file has is an error; where it has none, nobody but the kernel knows.
 pub fn read_sized(file: &File, size: u64, most: u64) -> std::result::Result<Vec<u8>, Unread> {
     let call = |error: std::io::Error| Unread::Call(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
     if size == 0 {
@@ -86,6 +92,8 @@ pub fn read_sized(file: &File, size: u64, most: u64) -> std::result::Result<Vec<
 }
 
 /// Writes all of it.
+///
+/// A lie is seen: 0 bytes are an error.
 pub fn write_whole(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         // SAFETY: a buffer with its length.
@@ -99,6 +107,8 @@ pub fn write_whole(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
 }
 
 /// Writes to stderr as long as there is room for more, or some comes within so many milliseconds. What finds none is dropped.
+///
+/// A lie is harmless: a message is lost.
 pub fn write_where_there_is_room(mut bytes: &[u8], patience: c_int) {
     let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
     while !bytes.is_empty() {

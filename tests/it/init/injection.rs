@@ -1,26 +1,38 @@
 //! Whatever single call of the supervisor or of its child fails, once or for good: the command runs as planned, or there
 //! is an error and it does not run on. In any case there is an end, in time.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::{ABOVE, Role, Running, path};
-use crate::cases;
 use crate::harness::{Case, Need, Outcome, Stop};
+use crate::injection::sampling::{self, Counter, End, Injection, Sample, Seen};
+use crate::injection::{NEEDED_TO_SPEAK, each};
 use crate::jail::{Jail, programs};
 use crate::report::Report;
 
-pub fn cases() -> Vec<Case> {
-    cases![
-        init_as_pid_1,
-        init_as_a_subreaper,
-        init_with_a_socket_and_a_capability_as_pid_1,
-        init_with_a_socket_and_a_capability_as_a_subreaper,
-        init_with_something_left_as_pid_1,
-        init_with_something_left_as_a_subreaper,
-    ]
+macro_rules! lines {
+    ($($name:ident),* $(,)?) => {
+        pub fn cases() -> Vec<Case> {
+            vec![$((stringify!($name), (|| $name().inject()) as fn() -> Outcome)),*]
+        }
+
+        /// The names of all calls that are tampered with here.
+        pub fn calls() -> Result<Vec<String>, Stop> {
+            let mut all = Vec::new();
+            for line in [$($name()),*] {
+                let (supervisor, child) = line.calls()?;
+                all.extend(supervisor.into_iter().chain(child).map(|seen| seen.call));
+            }
+            Ok(all)
+        }
+    };
 }
+lines![
+    init_as_pid_1,
+    init_as_a_subreaper,
+    init_with_a_socket_and_a_capability_as_pid_1,
+    init_with_a_socket_and_a_capability_as_a_subreaper,
+    init_with_something_left_as_pid_1,
+    init_with_something_left_as_a_subreaper,
+];
 
 struct Line {
     role: Role,
@@ -36,13 +48,13 @@ fn nodes(report: &Report) {
     assert_eq!((report.number("process_group"), report.signals("blocked_signals").len()), (report.number("pid"), 0));
 }
 
-fn init_as_pid_1() -> Outcome {
+fn init_as_pid_1() -> Line {
     // strace is below PID 1 here, and waits for its end.
-    Line { role: Role::First, options: &["--grace=0.05"], script: "exec $0", planned: nodes }.inject()
+    Line { role: Role::First, options: &["--grace=0.05"], script: "exec $0", planned: nodes }
 }
 
-fn init_as_a_subreaper() -> Outcome {
-    Line { role: Role::Below, options: &[], script: "exec $0", planned: nodes }.inject()
+fn init_as_a_subreaper() -> Line {
+    Line { role: Role::Below, options: &[], script: "exec $0", planned: nodes }
 }
 
 const MORE: [&str; 5] = ["--grace=0.05", "--keep-cap=NET_BIND_SERVICE", "--allow-new-privs", "--listen=80", "--verbose"];
@@ -52,34 +64,31 @@ fn with_more(report: &Report) {
     assert_eq!((report.descriptors(), report.variable("LISTEN_PID")), (vec![0, 1, 2, 3], Some(report.number("pid").to_string())));
 }
 
-fn init_with_a_socket_and_a_capability_as_pid_1() -> Outcome {
-    Line { role: Role::First, options: &MORE, script: "exec $0", planned: with_more }.inject()
+fn init_with_a_socket_and_a_capability_as_pid_1() -> Line {
+    Line { role: Role::First, options: &MORE, script: "exec $0", planned: with_more }
 }
 
-fn init_with_a_socket_and_a_capability_as_a_subreaper() -> Outcome {
-    Line { role: Role::Below, options: &MORE, script: "exec $0", planned: with_more }.inject()
+fn init_with_a_socket_and_a_capability_as_a_subreaper() -> Line {
+    Line { role: Role::Below, options: &MORE, script: "exec $0", planned: with_more }
 }
 
 /// One that heeds SIGTERM, and one that does not.
 const LEAVES: &str = "sleep 60 >&- 2>&- & (trap '' TERM; exec sleep 60 >&- 2>&-) & exec $0";
 
-fn init_with_something_left_as_pid_1() -> Outcome {
-    Line { role: Role::First, options: &["--grace=0.05"], script: LEAVES, planned: nodes }.inject()
+fn init_with_something_left_as_pid_1() -> Line {
+    Line { role: Role::First, options: &["--grace=0.05"], script: LEAVES, planned: nodes }
 }
 
-fn init_with_something_left_as_a_subreaper() -> Outcome {
-    Line { role: Role::Below, options: &["--grace=0.05"], script: LEAVES, planned: nodes }.inject()
+fn init_with_something_left_as_a_subreaper() -> Line {
+    Line { role: Role::Below, options: &["--grace=0.05"], script: LEAVES, planned: nodes }
 }
 
-/// One call that is tampered with: in the supervisor alone, or in its child.
-struct Injection {
-    of_the_child: bool,
-    call: String,
-    what: String,
+/// Which of the two is tampered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Supervisor,
+    Child,
 }
-
-/// Where the message about it is written by the very call: the exit code is all there is then.
-const NEEDED_TO_SPEAK: [&str; 3] = ["rt_sigaction", "poll", "write"];
 
 impl Line {
     fn run(&self, strace: &[&str]) -> Result<(i32, String, String, Jail), Stop> {
@@ -96,76 +105,55 @@ impl Line {
         Ok((code, out.concat(), said, jail))
     }
 
-    /// The calls of both from the moment that there are to be two.
-    fn injections(&self) -> Result<Vec<Injection>, Stop> {
-        let (code, out, said, jail) = self.run(&["-f"])?;
+    /// The calls of the supervisor from its first on, and of its child until that becomes the command.
+    fn calls(&self) -> Result<(Vec<Seen>, Vec<Seen>), Stop> {
+        let (code, out, said, jail) = self.run(&["-f", "-s200"])?;
         let report: serde_json::Value = serde_json::from_str(&out)?;
         (self.planned)(&Report(report));
         assert_eq!(code, 0, "{said}");
         let trace = std::fs::read_to_string(jail.at("trace"))?;
-        let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-        let mut injections: Vec<Injection> = Vec::new();
-        let (mut parent, mut child, mut ours, mut is_the_command) = ("", "", false, false);
+        let (mut supervisor, mut child) = (Process::default(), Process::default());
         for line in trace.lines() {
             let Some((pid, call)) = line.split_once(' ') else { continue };
-            let name = call.trim_start().split('(').next().unwrap_or_default();
-            if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-                continue;
+            for process in [&mut supervisor, &mut child] {
+                if process.pid.is_empty() {
+                    pid.clone_into(&mut process.pid);
+                }
+                if process.pid == pid {
+                    process.see(call.trim_start());
+                    break;
+                }
             }
-            if parent.is_empty() {
-                parent = pid;
-            } else if child.is_empty() && pid != parent {
-                child = pid;
-            }
-            let count = counts.entry((pid, name)).or_insert(0);
-            *count += 1;
-            ours |= call.contains("PR_SET_DUMPABLE") || call.contains("PR_SET_CHILD_SUBREAPER");
-            let of_the_child = pid == child;
-            // close(2) closes whatever it says; and of the child what comes after its execve is the command's.
-            let counts_here =
-                ours && !["exit_group", "close"].contains(&name) && (pid == parent || of_the_child && !is_the_command);
-            if counts_here {
-                let errors = ["EPERM", "EINTR"].map(|errno| format!("error={errno}:when={count}"));
-                let for_good = (!of_the_child).then(|| format!("error=ENOSYS:when={count}+"));
-                let new = |what| Injection { of_the_child, call: name.to_owned(), what };
-                injections.extend(errors.into_iter().chain(for_good).map(new));
-            }
-            is_the_command |= of_the_child && name == "execve";
         }
-        assert!(injections.iter().filter(|injection| injection.of_the_child).count() > 8, "{trace}");
-        Ok(injections)
+        assert!(child.calls.len() > 4, "{trace}");
+        let execve = child.calls.iter().position(|seen| seen.call == "execve").map_or(0, |at| at + 1);
+        child.calls.truncate(execve);
+        Ok((supervisor.calls, child.calls))
     }
 
     fn inject(&self) -> Outcome {
         Need::Strace.programs(&["strace", "ip"])?;
-        let injections = self.injections()?;
-        let (next, ran, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    while let Some(injection) = injections.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        match self.tried(injection) {
-                            Ok(true) => drop(ran.fetch_add(1, Ordering::Relaxed)),
-                            Ok(false) => {}
-                            Err(why) => wrong.lock().map(|mut all| all.push(why)).unwrap_or_default(),
-                        }
-                    }
-                });
-            }
-        });
-        let (ran, wrong) = (ran.into_inner(), wrong.into_inner().unwrap_or_default());
-        println!("{} injections: the command ran as planned in {ran}, and not to its end in the others", injections.len());
-        assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), injections.len(), wrong.join("\n"));
-        assert!(ran > 0 && ran < injections.len(), "nothing was injected");
+        let (supervisor, child) = self.calls()?;
+        let plain = crate::injection::plain_kinds()?;
+        for (of, sample) in
+            [(Of::Supervisor, Sample::of(&supervisor, End::Stays, &plain)), (Of::Child, Sample::of(&child, End::Execs, &plain))]
+        {
+            let (wrong, ran) = each(&sample.injections, 4, |injection| self.tried(of, injection));
+            println!("{of:?}:");
+            sample.tell(ran);
+            let total = sample.injections.len();
+            assert!(wrong.is_empty(), "{} of {total}:\n{}", wrong.len(), wrong.join("\n"));
+            assert!(ran > 0 && ran < total, "nothing was injected");
+        }
         Ok(())
     }
 
     /// Whether the command ran.
-    fn tried(&self, injection: &Injection) -> Result<bool, String> {
-        let Injection { of_the_child, call, what } = injection;
-        let said = |why: &str| format!("{call}:{what} (child: {of_the_child}): {why}");
+    fn tried(&self, of: Of, injection: &Injection) -> Result<bool, String> {
+        let Injection { call, what } = injection;
+        let said = |why: &str| format!("{call}:{what} ({of:?}): {why}");
         let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{what}"));
-        let words = [if *of_the_child { "-f" } else { "-qq" }, "-e", &trace, "-e", &inject];
+        let words = [if of == Of::Child { "-f" } else { "-qq" }, "-e", &trace, "-e", &inject];
         let (code, out, stderr, _jail) = self.run(&words).map_err(|stop| match stop {
             Stop::Skip(why) | Stop::Fail(why) => said(&why),
         })?;
@@ -180,6 +168,26 @@ impl Line {
             }
             _ if matches!(code, 125..=127) && out.is_empty() && explained => Ok(false),
             _ => Err(what_happened),
+        }
+    }
+}
+
+/// One process of a trace.
+#[derive(Default)]
+struct Process {
+    pid: String,
+    counter: Counter,
+    calls: Vec<Seen>,
+    ours: bool,
+}
+
+impl Process {
+    fn see(&mut self, line: &str) {
+        let Some(seen) = self.counter.see(line) else { return };
+        // A child has the supervisor's beginning behind it.
+        self.ours |= sampling::is_ours(line) || seen.call == "setpgid" || seen.call == "getpid";
+        if self.ours {
+            self.calls.push(seen);
         }
     }
 }

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use crate::harness::{Case, Outcome, Stop};
 use crate::jail::{Jail, programs};
 
+pub use injection::calls as tampered_calls;
+
 pub fn cases() -> Vec<Case> {
     [
         signals::cases(),
