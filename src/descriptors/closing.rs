@@ -47,8 +47,8 @@ fn gaps(first: RawFd, keep: &[RawFd]) -> Vec<Gap> {
 /// Whether all were closed, as far as witnesses tell. An error (before Linux 5.9, or a container engine's filter that does not
 /// know the call), a lie, and a range without a witness are one to the caller: there is another way.
 fn by_range(gaps: &[Gap], unowned: &Unowned) -> bool {
-    // Of a directory, and by O_PATH: that one is closed has no effect on the locks of any file (fcntl(2)).
-    let Ok(probe) = sys::open_at(nix::fcntl::AT_FDCWD, c"/", libc::O_PATH) else { return false };
+    // Of no file: that one is closed has no effect on the locks of any (fcntl(2)).
+    let Ok(probe) = sys::eventfd() else { return false };
     let Some(witnesses) = gaps.iter().map(|gap| witness(&probe, *gap)).collect::<Option<Vec<RawFd>>>() else {
         return false;
     };

@@ -94,6 +94,14 @@ pub fn socket(family: AddressFamily, kind: SockType, flags: SockFlag) -> Result<
     Errno::result(unsafe { libc::socket(family as libc::c_int, flags, 0) }).and_then(opened)
 }
 
+/// eventfd(2), closed on execve: a descriptor that needs no file, no right and no directory.
+///
+/// A lie is seen: 0 is no new descriptor.
+pub fn eventfd() -> Result<OwnedFd> {
+    // SAFETY: numbers.
+    Errno::result(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }).and_then(opened)
+}
+
 /// bind(2), and a look at what the socket is bound to: the same address, but that a port 0 has become another.
 ///
 /// A lie is seen: the address is read back.
