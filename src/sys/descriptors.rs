@@ -115,9 +115,17 @@ pub fn bind(socket: BorrowedFd<'_>, address: &dyn nix::sys::socket::SockaddrLike
         Errno::result(libc::getsockname(socket.as_raw_fd(), bound.as_mut_ptr().cast(), &raw mut length))?;
         std::slice::from_raw_parts(address.as_ptr().cast::<u8>(), address.len() as usize)
     };
-    let is_any_port = address.family() != Some(nix::sys::socket::AddressFamily::Unix) && asked.get(PORT) == Some(&[0, 0]);
-    let same =
-        asked.iter().zip(&bound).enumerate().all(|(at, (asked, bound))| asked == bound || is_any_port && PORT.contains(&at));
+    // Where the IP address is. The kernel forgets what else there is, but for a link-local one its scope (ipv6(7)).
+    let ip = match address.family() {
+        Some(AddressFamily::Inet) => Some(4..8),
+        Some(AddressFamily::Inet6) => Some(8..24),
+        _ => None,
+    };
+    let is_kept = |at: &usize| match &ip {
+        Some(ip) => ip.contains(at) || *at < PORT.start || PORT.contains(at) && asked.get(PORT) != Some(&[0, 0]),
+        None => true,
+    };
+    let same = (0..asked.len()).filter(is_kept).all(|at| asked.get(at) == bound.get(at));
     if same { Ok(()) } else { Err(Errno::EIO) }
 }
 
