@@ -219,7 +219,7 @@ fn mkdir_works_in_a_directory_of_the_targets_and_after_an_interruption() -> Outc
     // What an interrupted run has left is made right.
     Need::Strace.programs(&["strace"])?;
     let jail = Jail::new()?.setup("mkdir -p $W/vol; chown 1000:1000 $W/vol");
-    let kill = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=umask", "-e", "inject=umask:signal=KILL:when=3"];
+    let kill = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=umask", "-e", "inject=umask:signal=KILL:when=4"];
     let line = ["--mkdir", &jail.at("vol/a"), "1000:1000", "true"];
     let mut command = std::process::Command::new("sh");
     let words: Vec<String> = kill.into_iter().map(str::to_owned).chain([programs().stepdown.display().to_string()]).collect();

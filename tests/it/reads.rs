@@ -90,8 +90,8 @@ fn a_read_that_a_signal_interrupts_is_made_again() -> Outcome {
 }
 
 fn a_message_that_a_signal_interrupts_is_written_whole() -> Outcome {
-    // More than the page that is written at once.
-    let path = format!("/{}:", "x".repeat(99)).repeat(90);
+    // More than the page that is written at once, in no more directories than are named.
+    let path = format!("{}:", format!("/{}", "x".repeat(200)).repeat(5)).repeat(7);
     let variable = format!("PATH={path}");
     for call in ["write", "poll"] {
         let ran = interrupted(call, ":when=1+2", None)?.run(&["--env", &variable, "node", "none"])?;

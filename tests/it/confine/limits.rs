@@ -136,7 +136,7 @@ fn what_cant_be_set_says_what_it_takes() -> Outcome {
         "--nice -1: setpriority(-1): EACCES: Permission denied\nstepdown: hint: a value below the present one needs CAP_SYS_NICE",
     );
     weak.run(&["--oom-score-adj", "-900", "node", "true"])?
-        .refused(125, "--oom-score-adj -900: /proc/self/oom_score_adj: Permission denied");
+        .refused(125, "--oom-score-adj -900: /proc/self/oom_score_adj: EACCES: Permission denied");
     assert_eq!(weak.report(&["--nice", "7", "node"])?.number("nice"), 7);
     let without_proc = Jail::new()?.setup("mount -t tmpfs none /proc");
     without_proc.run(&["--oom-score-adj", "5", "node", "true"])?.refused(125, "hint: mount /proc");

@@ -143,7 +143,8 @@ impl Line {
             sample.tell(ran);
             let total = sample.injections.len();
             assert!(wrong.is_empty(), "{} of {total}:\n{}", wrong.len(), wrong.join("\n"));
-            assert!(ran > 0 && ran < total, "nothing was injected");
+            // The child makes no call between fork and execve that it could do without.
+            assert!(ran < total && (ran > 0 || of == Of::Child), "nothing was injected");
         }
         Ok(())
     }
