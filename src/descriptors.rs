@@ -133,18 +133,27 @@ pub fn named_in(command: &[&CStr]) -> Vec<(RawFd, Nature)> {
     named
 }
 
+/// Where a process finds its descriptors by name.
+const DIRECTORIES: [&[u8]; 2] = [b"/dev/fd/", b"/proc/self/fd/"];
+
 /// Every N of `/dev/fd/N` and `/proc/self/fd/N`, wherever it stands in the argument.
 fn numbers(argument: &[u8]) -> Vec<RawFd> {
-    let mut found = Vec::new();
-    for prefix in [&b"/dev/fd/"[..], b"/proc/self/fd/"] {
-        for (start, _) in argument.windows(prefix.len()).enumerate().filter(|(_, window)| *window == prefix) {
-            let rest = argument.get(start + prefix.len()..).unwrap_or_default();
-            let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let digits = rest.get(..length).and_then(|digits| std::str::from_utf8(digits).ok());
-            found.extend(digits.and_then(|digits| digits.parse::<RawFd>().ok()));
-        }
-    }
-    found
+    let starts = 0..argument.len();
+    DIRECTORIES
+        .into_iter()
+        .flat_map(|prefix| starts.clone().filter_map(move |start| number(argument.get(start..)?.strip_prefix(prefix)?)))
+        .collect()
+}
+
+/// The N of a path that begins with `/dev/fd/N` or `/proc/self/fd/N`.
+fn leads_to(path: &CStr) -> Option<RawFd> {
+    DIRECTORIES.into_iter().find_map(|prefix| number(path.to_bytes().strip_prefix(prefix)?))
+}
+
+/// The digits that stand in front.
+fn number(text: &[u8]) -> Option<RawFd> {
+    let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(text.get(..length)?).ok()?.parse().ok()
 }
 
 /// Gives the target its streams, as `docker run -u` does. Only whom a file belongs to is at stake: a

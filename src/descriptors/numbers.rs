@@ -4,10 +4,10 @@ use std::os::fd::RawFd;
 
 use anyhow::{Error, bail};
 
-use super::Nature;
+use super::{Nature, leads_to};
 use crate::activation;
 use crate::cli::Args;
-use crate::failure::hinted;
+use crate::failure::{hinted, lossy};
 use crate::host::Host;
 
 /// What the command has open besides 0, 1 and 2, and what was received.
@@ -59,7 +59,27 @@ impl Numbers {
         if let Some(limit) = host.descriptor_limit {
             check_limit(limit, secrets.last().map_or(behind, |last| last + 1), args)?;
         }
-        Ok(Self { first, secrets, kept })
+        let numbers = Self { first, secrets, kept };
+        numbers.refuse_what_is_closed_by_then(args, behind)?;
+        Ok(numbers)
+    }
+
+    /// What the target may reach is looked for when root's descriptors are closed.
+    fn refuse_what_is_closed_by_then(&self, args: &Args, behind: RawFd) -> Result<(), Error> {
+        let chdir = args.chdir.iter().map(|path| (path, format!("--chdir {}", lossy(path))));
+        let rules = args.confinement.paths.iter().map(|rule| (&rule.path, rule.to_string()));
+        for (path, what) in chdir.chain(rules) {
+            match leads_to(path) {
+                Some(fd) if fd >= behind && !self.kept.contains(&fd) && !self.secrets.contains(&fd) => {
+                    return Err(hinted(
+                        format!("{what}: descriptor {fd} is not handed on, and so is closed before that is looked for"),
+                        format!("name what it leads to, or hand it on: --keep-fd {fd}"),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

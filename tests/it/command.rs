@@ -403,9 +403,22 @@ const CLOSED: &str = "mkdir -p $W/closed/in; chmod 700 $W/closed; chmod 777 $W/c
 fn what_root_had_open_is_out_of_reach_from_the_switch_on() -> Outcome {
     for init in [&[][..], &["--init"]] {
         let jail = Jail::new()?.setup(CLOSED);
-        for fd in ["/proc/self/fd/9", "/dev/fd/9", "/proc/thread-self/fd/9", "/proc/1/fd/9"] {
+        for fd in ["/proc/thread-self/fd/9", "/proc/1/fd/9"] {
             let ran = jail.run(&[init, &["--chdir", fd, "node", "pwd"]].concat())?;
             ran.refused(125, &format!("--chdir {fd}: chdir: "));
+        }
+        // That is foreseen.
+        let made = jail.at("made");
+        for fd in ["/proc/self/fd/9", "/dev/fd/9/.."] {
+            for (option, dry) in [("--chdir", &[][..]), ("--ro", &[]), ("--rwx", &["--dry-run"]), ("--chdir", &["--dry-run"])] {
+                let ran = jail.run(&[init, dry, &["--mkdir", &made, option, fd, "node", "pwd"]].concat())?;
+                ran.refused(
+                    125,
+                    &format!("{option} {fd}: descriptor 9 is not handed on, and so is closed before that is looked for"),
+                );
+                ran.refused(125, "hint: name what it leads to, or hand it on: --keep-fd 9");
+                assert!(!std::path::Path::new(&made).exists(), "nothing was done before");
+            }
         }
         // The program itself is found, and its interpreter, as the target: it is none of root's files.
         jail.run(&[init, &["--env", "PATH=/proc/self/fd/9:/bin", "node", "tool"]].concat())?.refused(127, "is not found");
