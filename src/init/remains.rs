@@ -1,7 +1,7 @@
 //! What is left when the command has ended: asked to end, given time, killed.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -116,7 +116,7 @@ impl Supervisor {
 }
 
 /// /proc, when it is that of the own PID namespace.
-struct Proc(std::os::fd::OwnedFd);
+struct Proc(OwnedFd);
 
 /// A process, and its parent when it was looked at.
 #[derive(Clone, Copy)]
@@ -128,8 +128,8 @@ struct Process {
 impl Proc {
     fn of(own_pid: i32) -> Option<Self> {
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-        let proc = procfs::open(c"/proc", flags).ok()?;
-        let own = sys::open_at_following(proc.as_fd(), c"self", flags).ok()?;
+        let proc = procfs::open(c"/proc", flags).and_then(above_the_streams).ok()?;
+        let own = sys::open_at_following(proc.as_fd(), c"self", flags).and_then(above_the_streams).ok()?;
         (Process::read(own.as_fd()).ok()?.pid == own_pid).then_some(Self(proc))
     }
 
@@ -164,8 +164,8 @@ impl Proc {
         Ok(all)
     }
 
-    fn open(&self, name: &std::ffi::CStr) -> Option<std::os::fd::OwnedFd> {
-        sys::open_at(self.0.as_fd(), name, libc::O_RDONLY | libc::O_DIRECTORY).ok()
+    fn open(&self, name: &std::ffi::CStr) -> Option<OwnedFd> {
+        sys::open_at(self.0.as_fd(), name, libc::O_RDONLY | libc::O_DIRECTORY).and_then(above_the_streams).ok()
     }
 
     /// To a process that is below and no other: its directory is opened first, and then still says so.
@@ -181,6 +181,12 @@ impl Proc {
             sent => sent,
         }
     }
+}
+
+/// What stays open here leaves 0 to 2 alone, which are closed by now: a call that claims to have opened 0 is seen to lie,
+/// and gives what is there no second owner.
+fn above_the_streams(file: OwnedFd) -> Result<OwnedFd, Errno> {
+    sys::duplicate_above(file.as_fd(), libc::STDERR_FILENO + 1)
 }
 
 impl Process {

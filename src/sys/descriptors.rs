@@ -243,13 +243,15 @@ impl Device {
         let flags = libc::O_RDWR | libc::O_NOCTTY | flags;
         // SAFETY: a C string.
         let fd = Errno::result(unsafe { libc::openat(libc::AT_FDCWD, self.path.as_ptr(), flags) })?;
+        // Nobody owns a number where nothing is.
+        let found = fstat(fd)?;
         let new = if flags & libc::O_CLOEXEC == 0 {
-            // SAFETY: a number that was free, or is free still.
+            // SAFETY: a number that was free, and is open now.
             unsafe { OwnedFd::from_raw_fd(fd) }
         } else {
             opened(fd)?
         };
-        if self.is(&fstat(new.as_raw_fd())?) { Ok(new) } else { Err(Errno::ENODEV) }
+        if self.is(&found) { Ok(new) } else { Err(Errno::ENODEV) }
     }
 }
 
