@@ -230,16 +230,17 @@ fn expand(part: &Part, host: &Host) -> Result<(Account, Origin), Error> {
             ));
         }
     };
+    let source = || if came.is_some() { format!("the variable {name}") } else { format!("the default of {name}") };
     if let Some(trace) = line_ends::trace(value.as_bytes()) {
-        return Err(hinted(format!("the variable {name} is '{value}': it {trace}"), trace.mending_of_the_source()));
+        return Err(hinted(format!("{} is '{value}': it {trace}", source()), trace.mending_of_the_source()));
     }
     match Account::parse(value) {
         // A variable can't smuggle in what only the command line may say, or what no account is called.
         Ok(Account::Name(found)) if found.contains(['@', '$', '/']) => {
-            bail!("the variable {name} is '{value}', which is no account")
+            bail!("{} is '{value}', which is no account", source())
         }
         Ok(account) => Ok((account, Origin::Variable)),
-        Err(why) => bail!("the variable {name} is '{value}': {why}"),
+        Err(why) => bail!("{} is '{value}': {why}", source()),
     }
 }
 

@@ -125,11 +125,11 @@ fn a_variable_that_is_no_account_is_named_with_its_value() -> Outcome {
             no(&["$NONE", "true"], "the variable NONE is unset or empty").hint("set it, or write '${NONE:-1000}'"),
             no(&["$EMPTY", "true"], "the variable EMPTY is unset or empty").hint("set it, or write '${EMPTY:-1000}'"),
             no(&["1000:$EMPTY", "true"], "the variable EMPTY is unset or empty").hint("set it, or write '${EMPTY:-1000}'"),
-            no(&["${EMPTY:-}", "true"], "the variable EMPTY is '': a part is empty"),
+            no(&["${EMPTY:-}", "true"], "the default of EMPTY is '': a part is empty"),
             no(&["$SPACE", "true"], "the variable SPACE is ' 1000': a name has no white space, control character or colon"),
             no(&["$BOTH", "true"], "the variable BOTH is '1000:50': a name has no white space, control character or colon"),
             no(&["$PATHLIKE", "true"], "the variable PATHLIKE is '@/data', which is no account"),
-            no(&["${NONE:-01}", "true"], "the variable NONE is '01': an id has no leading zero"),
+            no(&["${NONE:-01}", "true"], "the default of NONE is '01': an id has no leading zero"),
         ],
     )
 }
